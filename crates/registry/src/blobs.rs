@@ -1,8 +1,8 @@
-//! Blobs: whether a repository has one, its bytes, and those that are made here pushed into it. A blob that is in another registry
-//! is copied by [`copy_blob`](crate::mirror::copy_blob).
+//! Blobs: whether a repository has one, its bytes, and pushes of local ones. A blob of another registry is copied by
+//! [`copy_blob`](crate::mirror::copy_blob).
 //!
-//! One upload is one `POST` and one `PUT` with the whole body, the form that every registry takes (ECR's `PATCH` has rules of
-//! its own). A failed body means a new upload session: a byte 0 that is sent twice is refused there.
+//! One upload is one `POST` and one `PUT` with the whole body, the form that every registry supports (ECR's `PATCH` has rules
+//! of its own). After a failure, the whole body is sent to a new upload session.
 
 use std::io::SeekFrom;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::reference::Reference;
 use crate::transfer::blob_upload;
 use crate::transfer::source::{self, Meter, Transfer};
 
-/// How much of a file is read, or of what is in memory handed over, at a time.
+/// How much is read from a file, or passed on from memory, at a time.
 const CHUNK: usize = 256 * 1024;
 
 /// Whether the reference's repository has the blob.
@@ -33,7 +33,7 @@ pub async fn has(client: &Client, reference: &Reference, digest: Digest) -> Resu
     Ok(size(client, reference, digest).await?.is_some())
 }
 
-/// How long the blob is that the reference's repository has, in bytes; none inside where the registry does not say.
+/// The blob's length in bytes, `Some(None)` if the registry does not say it; `None` if the repository does not have the blob.
 ///
 /// # Errors
 /// When the registry cannot be reached or refuses.
@@ -54,8 +54,8 @@ pub async fn bytes(client: &Client, reference: &Reference, blob: &Descriptor) ->
     blobs::read(&client.connection, reference, blob.into()).await
 }
 
-/// The bytes of a blob of any size, as they come. A connection that breaks is gone on from where it was. The last bytes are only
-/// given out where the digest of all is right: else the stream ends with an error in their place.
+/// The bytes of a blob of any size, as they come. A broken download is resumed. The last bytes only come if the digest of all
+/// is right: otherwise the stream ends with an error instead.
 pub fn pull(
     client: &Client,
     from: &Reference,
@@ -64,7 +64,7 @@ pub fn pull(
     source::body(Transfer::new(&client.connection, from, blob.into()), Arc::new(Meter::default()))
 }
 
-/// Pushes a blob from memory, unless the repository has it. Gives the bytes that were sent.
+/// Pushes a blob from memory, unless the repository has it. Returns the number of bytes that were sent.
 ///
 /// # Errors
 /// When the registry cannot be reached or refuses, or the bytes are not what the descriptor says.
@@ -80,7 +80,7 @@ pub async fn push_bytes(
         let kind = ErrorKind::DigestMismatch { expected: blob.digest, actual };
         return Err(Error::of(&to.with_digest(blob.digest), kind));
     }
-    // In pieces, so that it is seen whether they move.
+    // In pieces, so that progress is seen.
     push_stream(client, to, blob, || {
         stream::unfold(bytes.clone(), |mut rest| async move {
             let piece = rest.split_to(rest.len().min(CHUNK));
@@ -90,8 +90,8 @@ pub async fn push_bytes(
     .await
 }
 
-/// Pushes a blob that lies in a file at `offset`, unless the repository has it. The registry compares the digest. Gives
-/// the bytes that were sent.
+/// Pushes a blob that is in a file at `offset`, unless the repository has it. The registry compares the digest. Returns the
+/// number of bytes that were sent.
 ///
 /// # Errors
 /// When the file cannot be read, or the registry cannot be reached or refuses.
@@ -115,8 +115,8 @@ pub async fn push_file(
     .await
 }
 
-/// Pushes a blob of any size, unless the repository has it. `open` begins its bytes anew each time that it is called: an upload
-/// that breaks is sent again. The registry compares the digest. Gives the bytes that were sent.
+/// Pushes a blob of any size, unless the repository has it. `open` returns its bytes from the beginning each time that it is
+/// called, because a failed upload is sent again. The registry compares the digest. Returns the number of bytes that were sent.
 ///
 /// # Errors
 /// When the stream fails, or the registry cannot be reached or refuses.

@@ -1,39 +1,39 @@
-//! Bugs that are put in by hand, so that it is known which ones the simulation finds (`tests/sim`). Without the feature `bugs` none
-//! of them is compiled.
+//! Bugs that are switched on by tests, to see which ones the simulation finds (`tests/sim`). Without the feature `bugs` they
+//! are not compiled.
 
 #[cfg(feature = "bugs")]
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What can be done wrongly.
+/// The bugs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// The tag is put before the blobs are there.
     TagFirst,
-    /// A registry's token goes along to the host that it sends us to.
+    /// A registry's token is also sent to the host that it redirects us to.
     TokenAbroad,
-    /// Of those who wait for a blob only one is woken.
+    /// Only one of the images that wait for a blob is woken.
     LostWakeUp,
-    /// A broken download goes on one byte too late, and any part of any length is taken for the right one.
+    /// A broken download is resumed one byte too late, and any part of any length is accepted.
     WrongResume,
     /// A blob is mounted before a manifest names it.
     EarlyMount,
-    /// The digest of what passes is not looked at.
+    /// The digest of transferred bytes is not checked.
     Unverified,
     /// `Retry-After` is not obeyed.
     Impatient,
     /// Published quotas are not kept.
     NoQuota,
-    /// What failed is sent to the same upload session again.
+    /// A failed upload is sent to the same session again.
     SameSession,
-    /// A token is kept although it is refused.
+    /// A token is used again after it was refused.
     StaleToken,
-    /// The list of referrers is written without what stood there.
+    /// The list of referrers is written without its earlier entries.
     ForgottenReferrers,
     /// A transfer takes no slot.
     NoSlots,
     /// The tag is put before the signatures are there.
     LateArtifacts,
-    /// What is up to date is taken for complete.
+    /// An image that is up to date is never searched for missing artifacts.
     ForgottenArtifacts,
 }
 
@@ -58,11 +58,11 @@ impl Bug {
     ];
 }
 
-/// The one that is in, by its number from 1 on.
+/// The bug that is on, by its number from 1 on.
 #[cfg(feature = "bugs")]
 static PUT_IN: AtomicUsize = AtomicUsize::new(0);
 
-/// Puts a bug into the whole process, or takes it out.
+/// Switches a bug on in the whole process, or all off.
 #[cfg(feature = "bugs")]
 pub fn put_in(bug: Option<Bug>) {
     PUT_IN.store(bug.map_or(0, |bug| bug as usize + 1), Ordering::SeqCst);

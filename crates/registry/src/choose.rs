@@ -1,7 +1,7 @@
-//! Which of an index's images is the one for a platform, where the index does not say what they are for.
+//! Which of an index's images is the one for a platform, if the index does not say what they are for.
 //!
-//! The platform of an entry is [optional](https://github.com/opencontainers/image-spec/blob/main/image-index.md). Where none of those
-//! that name one is wanted, the configurations of the others are read, as
+//! The platform of an entry is [optional](https://github.com/opencontainers/image-spec/blob/main/image-index.md). If no entry
+//! that names one is wanted, the configurations of the others are read, as
 //! [containerd](https://github.com/containerd/containerd/blob/main/core/images/image.go) does it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ pub trait Images: Sync {
     fn configuration<'a>(&'a self, config: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>, Error>>;
 }
 
-/// A repository, read anew each time.
+/// A repository, without a cache.
 #[derive(Clone, Copy)]
 pub struct Repository<'a> {
     /// What reads.
@@ -55,10 +55,10 @@ impl Images for Repository<'_> {
     }
 }
 
-/// The image for `platform`. Where the index says which one it is, nothing is read.
+/// The image for `platform`. If the index says which one it is, nothing is read.
 ///
 /// # Errors
-/// There is none, or what has to be read for that cannot be read.
+/// There is no such image, or what has to be read for that cannot be read.
 pub async fn image(
     images: &dyn Images,
     manifest: &Manifest,
@@ -80,10 +80,11 @@ pub async fn image(
     Err(too_deep(images))
 }
 
-/// The index, with what is to be known of it to find `platforms` in it. Where it says all of them itself, nothing is read.
+/// The index, with the platforms that have to be known to find `platforms` in it. If it names all of them itself, nothing is
+/// read.
 ///
 /// # Errors
-/// It is none, or what has to be read cannot be read.
+/// It is not an index, or what has to be read cannot be read.
 pub async fn index(images: &dyn Images, manifest: &Manifest, platforms: &[Platform]) -> Result<Index, Error> {
     let mut index = manifest.index().map_err(|error| Error::of(images.name(), ErrorKind::Manifest(error)))?;
     let left = AtomicUsize::new(size_limits::UNSAID);
@@ -157,7 +158,7 @@ fn offered<'a>(
     })
 }
 
-/// Whether there is nothing: proxies that keep manifests as blobs say so of both.
+/// Whether it does not exist: proxies that keep manifests as blobs answer as for a blob.
 pub(crate) fn is_absent(error: &Error) -> bool {
     let kind = error.kind();
     matches!(kind, ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } | ErrorKind::PartUnknown { .. })

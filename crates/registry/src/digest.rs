@@ -6,13 +6,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
-/// A sha256 digest, the one algorithm that every registry takes.
+/// A sha256 digest, the one algorithm that every registry supports.
 ///
 /// The form is that of the [image specification](https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// Why a text is no digest.
+/// Why a text is not a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DigestError {

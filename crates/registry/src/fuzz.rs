@@ -1,7 +1,7 @@
-//! What strangers write, by the thousand: a corpus of readable files (`corpus/`), and mutations of it.
+//! Fuzz tests of what servers and users may write: a corpus of readable files (`corpus/`), and mutations of it.
 //!
-//! Each run begins from another seed, which a failure prints with the input; `FUZZ_SEED` repeats it. `SOAK=1` goes on for an
-//! hour a target, `FUZZ_SECONDS` for as long as it says.
+//! Each run begins from another seed, which a failure prints with the input; `FUZZ_SEED` repeats it. `SOAK=1` runs for an hour
+//! a target, `FUZZ_SECONDS` for as long as it says.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use fastrand::Rng;
 /// Bytes that mean something to one of the parsers.
 const SPECIAL: &[u8] = b"/:@.-_ ,;=\"\\?#%&[]{}<>()0129aAzZ\t\n\0\x7f\xc3\xa9\xff";
 
-/// Longer than the longest input of the corpus by as much as makes limits interesting.
+/// Long enough to exceed the limits of the parsers.
 const LONGEST: usize = 20_000;
 
 /// Shows the input of a check that panics.
@@ -26,8 +26,8 @@ impl Drop for Shown<'_> {
     }
 }
 
-/// Gives every file of a corpus, and mutations of them for a while, to `check`, which says whether the input was taken. At
-/// least one in a hundred has to be: else nothing is looked at.
+/// Gives every file of a corpus, and mutations of them for a while, to `check`, which says whether the input was accepted. At
+/// least one in a hundred has to be: otherwise nothing is tested.
 pub(crate) fn each(corpus: &str, check: impl Fn(&[u8]) -> bool) {
     let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(corpus));
     let seed = std::env::var("FUZZ_SEED").ok().and_then(|seed| seed.parse().ok());

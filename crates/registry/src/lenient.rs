@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-/// null as what is absent.
+/// null as the default.
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

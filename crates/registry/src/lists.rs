@@ -1,4 +1,4 @@
-//! What a registry lists: tags, and what is about a manifest.
+//! What a registry lists: tags, and the referrers of a manifest.
 
 use std::collections::HashSet;
 
@@ -16,13 +16,12 @@ use crate::error::{Error, ErrorKind};
 use crate::manifest::{Descriptor, Index, Manifest, ManifestError, OCI_INDEX};
 use crate::names;
 use crate::net::http::answered_at;
-use crate::net::response::{self, read_bounded};
-use crate::net::wait_span::waiting;
+use crate::net::response::{self, read_in_time};
 use crate::net::{encoding, location};
 use crate::reference::Reference;
 use crate::size_limits;
 
-/// All tags of the reference's repository; none if the repository does not exist.
+/// All tags of the reference's repository; empty if the repository does not exist.
 ///
 /// # Errors
 /// When the registry cannot be reached or refuses, or the list has no end.
@@ -53,7 +52,7 @@ pub async fn tags(client: &Client, reference: &Reference) -> Result<Vec<String>,
     ))
 }
 
-/// Whether the registry knows the repository: one that its owner has just created may not have reached it yet.
+/// Whether the registry knows the repository. Just after its creation it may not yet.
 ///
 /// # Errors
 /// When the registry cannot be reached or refuses.
@@ -61,7 +60,7 @@ pub async fn has_repository(client: &Client, reference: &Reference) -> Result<bo
     Ok(absent_as_none(one_tag(client, reference).await)?.is_some())
 }
 
-/// Whether the registry says that there is no such repository. Not every registry does where there is none: no answer is none.
+/// Whether the registry says that there is no such repository. Not every registry does.
 pub(crate) async fn lacks_repository(client: &Client, reference: &Reference) -> bool {
     let hasty = Client { connection: client.connection.hasty() };
     let answer = one_tag(&hasty, reference).await;
@@ -75,11 +74,11 @@ async fn one_tag(client: &Client, reference: &Reference) -> Result<(), Error> {
     page::<IgnoredAny>(client, reference, &url).await.map(drop)
 }
 
-/// The manifests that are about `reference`'s digest: signatures, attestations. By the referrers API, else by the tag that
+/// The manifests that are about `reference`'s digest: signatures, attestations. By the referrers API, otherwise by the tag that
 /// replaces it ([fallback](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#unavailable-referrers-api)).
 ///
 /// # Errors
-/// When the registry cannot be reached, or refuses otherwise than by not knowing the API.
+/// When the registry cannot be reached, or refuses for another reason than that it does not know the API.
 pub async fn referrers(
     client: &Client,
     reference: &Reference,
@@ -101,7 +100,7 @@ pub async fn referrers(
                 let page: Page = serde_json::from_str(page.get())
                     .map_err(|why| malformed(ManifestError::Json(why.to_string())))?;
                 let entries: Vec<&RawValue> = page.manifests.iter().map(|entry| &**entry).collect();
-                // As in an index: what is listed by another algorithm's digest is none of ours.
+                // As in an index: what is listed by another algorithm's digest is left out.
                 found.extend(Index::read(&entries).map_err(malformed)?.manifests);
                 if found.len() > size_limits::DESCRIPTORS {
                     return Err(malformed(ManifestError::TooMany(found.len())));
@@ -117,7 +116,7 @@ pub async fn referrers(
     Ok(found)
 }
 
-/// The same of an image and, where it is an index, of each image in it: an SBOM is about the image of one platform.
+/// [`referrers`] of an image and, if it is an index, of each image in it: an SBOM is about the image of one platform.
 ///
 /// # Errors
 /// As [`referrers`].
@@ -135,8 +134,8 @@ pub async fn referrers_of_all(
     Ok(found)
 }
 
-/// What is to be put where the registry does not list `added` among what is about `subject`: a registry without the referrers API
-/// lists nothing by itself, so that the client keeps the list, under a tag
+/// The list that has to be put if the registry does not list `added` as referrers of `subject`: without the referrers API, the
+/// client keeps the list, under a tag
 /// ([specification](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject)).
 ///
 /// # Errors
@@ -160,13 +159,14 @@ pub async fn missing_referrers(
     Ok(Some((list_tag(reference, subject)?, Manifest::new(OCI_INDEX, index.to_string()))))
 }
 
-/// The tag under which cosign keeps what is about `subject`; `suffix` is `sig` for signatures
+/// The tag under which cosign keeps the artifacts of `subject`; `suffix` is `sig` for signatures
 /// (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery>).
 pub fn cosign_tag(subject: Digest, suffix: &str) -> String {
     format!("sha256-{}.{suffix}", subject.hex())
 }
 
-/// What is under [`cosign_tag`]; none where nothing is, or a registry reads the tag as the digest in it and gives the image itself.
+/// What is under [`cosign_tag`]; `None` if nothing is, or if the registry reads the tag as the digest in it and returns the
+/// image itself.
 ///
 /// # Errors
 /// As [`Client::find`].
@@ -180,7 +180,7 @@ pub async fn cosign_tagged(
     Ok(find_uncounted(client, &tag).await?.filter(|there| there.digest != subject))
 }
 
-/// The tag of the list of what is about `subject`, where the client keeps it.
+/// The tag of the list of referrers of `subject`, if the client keeps it.
 fn list_tag(reference: &Reference, subject: Digest) -> Result<Reference, Error> {
     tagged(reference, &format!("sha256-{}", subject.hex()))
 }
@@ -197,7 +197,7 @@ async fn referrers_by_tag(
         return Ok(Vec::new());
     }
     let Some(manifest) = client.manifest(&tag).await? else { return Ok(Vec::new()) };
-    // Some registries read this tag as the digest that it is made of, and give the image itself.
+    // Some registries read this tag as the digest in it, and return the image itself.
     if manifest.digest() == digest {
         return Ok(Vec::new());
     }
@@ -225,13 +225,9 @@ async fn page_once<T: DeserializeOwned>(
     let link = response::all(&headers, &LINK).find_map(next_link);
     let next = link.map(|link| location::resolve(answered_at(&response, url), &link)).transpose();
     let next = next.map_err(|kind| Error::of(reference, kind))?;
-    let after = connection.timeouts().reply;
-    let _wait = waiting(reference.registry(), "the rest of a list", after);
-    let reading = read_bounded(response, "the list", size_limits::LIST_PAGE);
-    let body = match tokio::time::timeout(after, reading).await {
-        Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
-        Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the list", after })),
-    };
+    let list = ("the list", size_limits::LIST_PAGE);
+    let body = read_in_time(response, reference.registry(), list, connection.timeouts().reply).await;
+    let body = body.map_err(|kind| Error::of(reference, kind))?;
     let body = encoding::json(&headers, body, size_limits::LIST_PAGE);
     if response::is_page(&headers, &body) {
         return Err(Error::of(reference, ErrorKind::Page { status }));
@@ -246,9 +242,10 @@ fn knows_no_referrers(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } => true,
         // Of what it did not know yet, Harbor said that it is not allowed
-        // ([regclient#389](https://github.com/regclient/regclient/pull/389)). Whoever may not read is told so at the tag.
+        // ([regclient#389](https://github.com/regclient/regclient/pull/389)). A client that may not read is refused at the tag,
+        // too.
         ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => true,
-        // Servers that show their own front page for a path that they do not know.
+        // Servers that send their own front page for an unknown path.
         ErrorKind::Page { status } => *status < 300,
         ErrorKind::Refused { status, .. } => matches!(status, 400 | 405 | 406 | 501),
         _ => false,

@@ -1,8 +1,8 @@
 //! Names of JSON fields that two readers take differently.
 //!
-//! Go's reader, and with it registries and container engines, knows a field whatever the case of its letters, and takes the last of
-//! several (<https://pkg.go.dev/encoding/json#Unmarshal>). Here one spelling is known. What both do not read alike is refused: it
-//! would be copied as one image and run as another.
+//! Go's reader, and with it registries and container engines, reads a field name in any case, and uses the last of several
+//! (<https://pkg.go.dev/encoding/json#Unmarshal>). We accept one spelling. What both would not read alike is refused: it could
+//! be copied as one image and run as another.
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::digest::excerpt;
 
-/// The fields that are read of an object, with those of the objects in them.
+/// The fields of an object that are read, with those of the objects in them.
 #[derive(Debug)]
 pub struct Fields(pub &'static [(&'static str, Option<&'static Fields>)]);
 
@@ -43,18 +43,18 @@ pub(crate) const PLATFORM: Fields = Fields(&[("os", None), ("architecture", None
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("some readers take the field `{found}` for `{meant}`, others do not know it")]
 pub struct Ambiguous {
-    /// As it stands there.
+    /// As it is written.
     found: String,
-    /// As it should be.
+    /// As it should be written.
     meant: &'static str,
 }
 
-/// Refuses a field whose name is one of `fields` but for the case of its letters. What is no JSON is left to those who read it.
+/// Refuses a field whose name is one of `fields` in another case. Malformed JSON is left to the parser.
 ///
 /// # Errors
-/// There is one.
+/// There is such a field.
 pub fn check(json: &[u8], fields: &Fields) -> Result<(), Ambiguous> {
-    // As Go reads it, where it is not UTF-8.
+    // As Go reads it, if it is not UTF-8.
     check_text(&String::from_utf8_lossy(json), fields)
 }
 

@@ -22,16 +22,16 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// A text that is no platform.
+/// A text that is not a platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a platform: os/architecture or os/architecture/variant is wanted, like linux/amd64")]
 pub struct PlatformError(String);
 
 impl Platform {
-    /// What an image's configuration says that it is for; none where it does not say.
+    /// The platform in an image's configuration; `None` if it does not say it.
     ///
     /// # Errors
-    /// It says so in fields that some readers take for others.
+    /// Some readers would find other fields there.
     pub fn of_configuration(json: &[u8]) -> Result<Option<Self>, Ambiguous> {
         names::check(json, &names::PLATFORM)?;
         let said: Option<Self> = serde_json::from_slice(json).ok();
@@ -44,7 +44,7 @@ impl Platform {
         self.normal() == other.normal()
     }
 
-    /// Whether it says anything: writers of indexes leave it empty, or call it `unknown`.
+    /// Whether it is a platform: writers of indexes leave it empty, or call it `unknown`.
     pub(crate) fn is_known(&self) -> bool {
         ![&self.os, &self.architecture].iter().any(|part| part.is_empty() || *part == "unknown")
     }

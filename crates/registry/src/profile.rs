@@ -1,24 +1,24 @@
-//! What is known of a registry beyond the protocol. Which registry is whose, the caller says.
+//! What is known of a registry beyond the protocol. The caller says which registry has which profile.
 
 use std::sync::Arc;
 
 /// How a registry differs from one of which nothing is known ([`Profile::default`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// How many requests a second it allows from the start.
+    /// How many requests a second it allows.
     pub quotas: Quotas,
-    /// Whether it takes blobs from its other repositories.
+    /// Whether it mounts blobs from its other repositories.
     pub mounts: Mounts,
-    /// Whether a push makes the repository. Then a refused look at one is no more than advice: Quay and GitLab refuse whoever
-    /// looks for a repository that is not there yet and may be pushed to.
+    /// Whether a push creates the repository. Then a refused read is not final: Quay and GitLab refuse to read a repository
+    /// that does not exist yet and may be pushed to.
     pub creates_repositories: bool,
-    /// Whether a mount from a blob's own repository is a way to ask for the blob: one request, where a look and the start of an
-    /// upload are two.
+    /// Whether a mount from a blob's own repository says whether it has the blob: one request instead of a HEAD and the start
+    /// of an upload.
     pub answers_probes: bool,
-    /// Whether a blob may have no bytes.
+    /// Whether it accepts blobs of zero bytes.
     pub takes_empty_blobs: bool,
-    /// How the names of the hosts end that it keeps blobs at. They may lead into the caller's own network, even where the registry's
-    /// name does not.
+    /// The endings of the names of the hosts that it keeps blobs at. They may lead into the caller's own network, even if the
+    /// registry's name does not.
     pub storage: &'static [&'static str],
 }
 
@@ -35,7 +35,7 @@ impl Default for Profile {
     }
 }
 
-/// Requests a second that a registry allows, each kind counted for itself; none: no quota is known.
+/// Requests a second that a registry allows, each kind counted separately; `None`: no quota is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {
     /// Manifests that are looked for or read.
@@ -52,13 +52,13 @@ pub struct Quotas {
     pub upload_ends: Option<u32>,
 }
 
-/// Whether a registry takes a blob from another of its repositories instead of the bytes.
+/// When a registry mounts a blob from another of its repositories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mounts {
-    /// As soon as the blob is there.
+    /// As soon as the repository has the blob.
     Anytime,
-    /// Once a manifest names the blob
-    /// ([Amazon ECR](https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html), where the account has it switched on).
+    /// Once a manifest names the blob ([Amazon ECR](https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html),
+    /// if the account has it switched on).
     Committed,
     /// Never: each repository gets the bytes.
     Never,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::{Digest, DigestError, excerpt};
 
-/// The registry of a name that gives none.
+/// The registry of a name without one.
 pub const DOCKER_HUB: &str = "docker.io";
 
 /// Longest tag that the distribution specification allows.
@@ -27,7 +27,7 @@ pub struct Reference {
     digest: Option<Digest>,
 }
 
-/// Why a text names no image.
+/// Why a text is not an image's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReferenceError {
@@ -37,13 +37,13 @@ pub enum ReferenceError {
     /// The registry is not `host` or `host:port`.
     #[error("`{0}` is no registry: a host, or host:port, is wanted")]
     Registry(String),
-    /// The repository has characters that no registry takes.
+    /// The repository has characters that no registry accepts.
     #[error("`{0}` is not a repository: it must be lower-case letters and digits, separated by . _ - and /")]
     Repository(String),
-    /// The tag has characters that no registry takes, or is too long.
+    /// The tag has characters that no registry accepts, or is too long.
     #[error("`{0}` is no tag: up to {MAX_TAG} of A-Z a-z 0-9 _ . - are wanted, the first neither . nor -")]
     Tag(String),
-    /// The part behind `@` is no digest.
+    /// The part behind `@` is not a digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
@@ -87,7 +87,7 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
-    /// The host, with its port where one was given.
+    /// The host, with its port if one was given.
     pub fn registry(&self) -> &str {
         &self.registry
     }
@@ -107,7 +107,7 @@ impl Reference {
         self.digest
     }
 
-    /// What a registry is asked for: the digest, else the tag, else `latest`.
+    /// What a registry is asked for: the digest, otherwise the tag, otherwise `latest`.
     pub fn identifier(&self) -> String {
         match (self.digest, &self.tag) {
             (Some(digest), _) => digest.to_string(),
@@ -142,7 +142,7 @@ impl FromStr for Reference {
             None => (text, None),
         };
         let (registry, rest) = split_registry(name);
-        // A port is gone with the registry: what follows a colon now is a tag.
+        // The registry's port is cut off already: what follows a colon now is a tag.
         let (repository, tag) = match rest.split_once(':') {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (rest, None),

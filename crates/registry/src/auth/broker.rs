@@ -1,4 +1,4 @@
-//! One place that knows, for each registry, how to authorise a request; it refreshes once for all who wait.
+//! Authorises the requests to all registries. A token is refreshed once for all requests that wait for it.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -19,14 +19,14 @@ use crate::bugs::{self, Bug};
 use crate::error::{Error, ErrorKind};
 use crate::net::location;
 
-/// Hands out `Authorization` headers.
+/// Returns the `Authorization` headers for requests.
 pub(crate) struct Broker {
     credentials: Arc<dyn Credentials>,
     services: TokenServices,
     registries: Mutex<HashMap<String, Arc<Registry>>>,
 }
 
-/// What a request was sent with, so that its refusal can be told from one that is older than the last refresh.
+/// What a request was sent with, so that it is known whether its refusal came before the last refresh.
 #[derive(Clone, Default)]
 pub(crate) struct Grant {
     pub(crate) header: Option<HeaderValue>,
@@ -36,7 +36,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// Whether its time is over: to be refused by now says nothing about the next one.
+    /// Whether it has expired: then its refusal says nothing about the next one.
     pub(crate) fn has_run_out(&self) -> bool {
         self.until.is_some_and(|until| Instant::now() >= until)
     }
@@ -45,12 +45,12 @@ impl Grant {
 /// Whether a registry's authentication scheme is known.
 #[derive(Default)]
 pub(crate) enum AuthProbe {
-    /// It is, or the request is not one to find it out with.
+    /// The scheme is known, or this request must not be used to find it out.
     #[default]
     Known,
-    /// It is not: this request finds it out.
+    /// The scheme is not known: this request finds it out.
     Ours(#[expect(dead_code, reason = "held until the scheme is known")] ProbeGuard),
-    /// It is not: another request tried to find it out while this one waited, and got no answer.
+    /// The scheme is not known: another request tried to find it out while this one waited, and got no answer.
     Failed,
 }
 
@@ -97,7 +97,7 @@ impl Broker {
         }
     }
 
-    /// The header for a request, as far as one is needed.
+    /// The header for a request, if it needs one.
     pub(crate) async fn grant(&self, registry: &str, origin: &Url, scope: &Scope) -> Result<Grant, Error> {
         let registry = self.registry(registry, origin);
         match registry.scheme() {
@@ -124,14 +124,14 @@ impl Broker {
         Ok(grant.header.is_some().then_some(grant))
     }
 
-    /// Whether the registry, which refused an anonymous request, asks for a login at `/v2/`: some challenge there alone, and docker
-    /// asks there first (Artifactory that hides what is not public). `root` asks it.
+    /// Whether the registry, which refused an anonymous request, requires a login at `/v2/`. Some send a challenge only there,
+    /// where docker asks first (Artifactory, which hides what is not public). `root` sends that request.
     ///
-    /// `unexplained` are the headers of a 401 that has no challenge. Where there is none at `/v2/` either, a login that is stored for
-    /// the registry is shown by Basic.
+    /// `unexplained` are the headers of a 401 that has no challenge. If `/v2/` has none either, a login that is stored for the
+    /// registry is sent as Basic.
     ///
     /// # Errors
-    /// Of an unexplained 401: when only schemes are wanted that are not spoken here, or neither root nor login can be had.
+    /// For an unexplained 401: if only unsupported schemes are offered, or `/v2/` or the login cannot be read.
     pub(crate) async fn is_challenged_at_root(
         &self,
         registry: &str,
@@ -141,7 +141,7 @@ impl Broker {
         root: impl Future<Output = Result<Option<HeaderMap>, Error>>,
     ) -> Result<bool, Error> {
         let registry = self.registry(registry, origin);
-        // Without a login, its answer to the anonymous request stands; a 401 is none.
+        // Without a login, the answer to the anonymous request is final, unless it is a 401.
         let login = match registry.server(&*self.credentials, &scope.repository).await {
             Ok(server) => registry.credential(&*self.credentials, &server, None).await,
             Err(error) => Err(error),
@@ -174,8 +174,9 @@ impl Broker {
         Ok(asked.is_challenged || has_login)
     }
 
-    /// A header for another registry that `name` sent us to, and that wants a token of its own: one that anybody gets
-    /// ([ggcr#2333](https://github.com/google/go-containerregistry/issues/2333)). Without `refused`, only what is known of it.
+    /// A header for another registry that `name` redirected us to and that requires its own, anonymous token
+    /// ([ggcr#2333](https://github.com/google/go-containerregistry/issues/2333)). Without `refused`, only a token that is there
+    /// already.
     pub(crate) async fn redirect_grant(
         &self,
         name: &str,
@@ -200,7 +201,7 @@ impl Broker {
         self.fill(&registry, &challenge, &scope, refused.map(|(used, _)| used)).await
     }
 
-    /// Fills the scope's slot where it is empty, too old, or still holds what was refused.
+    /// Fills the scope's slot if it is empty, expired, or still holds what was refused.
     async fn fill(
         &self,
         registry: &Registry,
@@ -218,7 +219,7 @@ impl Broker {
         if (held.usable() && !is_refused) || is_stale {
             return Ok(held.grant());
         }
-        // Somebody tried while we waited and failed: trying again for each waiter would be a stampede.
+        // Another request tried and failed while this one waited. If each waiter tried again, it would be a stampede.
         if slot.attempts.load(Ordering::Acquire) != attempts
             && let Some(failure) = &held.failure
         {
@@ -273,12 +274,13 @@ impl Broker {
         let realm = location::realm(&registry.origin, realm).map_err(|kind| registry.error(kind))?;
         self.services.guard.sent(&registry.origin, &realm);
         let token = self.token(registry, server, &realm, service.as_deref(), scopes).await?;
-        // A token of Docker Hub's lives for 300 s: a fixed margin of minutes would make each one useless at once.
+        // Docker Hub's tokens live for 300 s: a fixed margin of minutes would make them useless at once.
         let margin = (token.lifetime / 4).min(Duration::from_secs(30));
         Ok((Some(token.header), Some(Instant::now() + token.lifetime.saturating_sub(margin))))
     }
 
-    /// A token; if the token service refuses the credential, one more try with a newer one, and one more if it talks nonsense.
+    /// A token. There is one more try with a newer credential if the service refuses it, and one more if its reply is
+    /// malformed.
     async fn token(
         &self,
         registry: &Registry,
@@ -301,10 +303,10 @@ impl Broker {
                     is_renewed = true;
                     credential = registry.credential(&*self.credentials, server, credential.as_ref()).await?;
                 }
-                // Broken on its way; whole the next time.
+                // The reply may have been damaged on its way.
                 Err(ErrorKind::TokenService { .. }) if !is_repeated => is_repeated = true,
                 Err(kind) if is_unanswered(&kind) => return Err(registry.error_at(realm, kind)),
-                // What is wrong with a login is wrong with the one that is stored for the registry.
+                // All other errors are about the login, which is stored for the registry.
                 Err(kind) => return Err(registry.error(kind)),
             }
         }
@@ -337,8 +339,8 @@ fn repository_of(url: &Url) -> String {
     path.get(..end.unwrap_or_default()).unwrap_or_default().to_owned()
 }
 
-/// What to ask a token for. A registry whose challenge names something other than a repository (public.ecr.aws: `aws`) has one
-/// token for all; Basic has one header for all.
+/// What to ask a token for. A registry whose challenge names no repository (public.ecr.aws: `aws`) has one token for all; Basic
+/// has one header for all.
 fn scopes_for(challenge: &Challenge, scope: &Scope) -> Vec<String> {
     match challenge {
         Challenge::Basic => Vec::new(),

@@ -1,4 +1,4 @@
-//! `WWW-Authenticate`: how a registry wants to be spoken to.
+//! `WWW-Authenticate`: the authentication schemes that a registry offers.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
@@ -11,7 +11,7 @@ use crate::size_limits;
 pub(crate) enum Challenge {
     /// User name and password with each request (ECR).
     Basic,
-    /// A token, to be had at `realm`
+    /// A token from the service at `realm`
     /// ([docker's token specification](https://distribution.github.io/distribution/spec/auth/token/)).
     Bearer { realm: String, service: Option<String>, scope: Option<String> },
 }
@@ -24,7 +24,7 @@ impl Challenge {
     }
 }
 
-/// The schemes that a registry asks for and that cannot be answered: Negotiate, Digest, NTLM, a `Bearer` without a realm.
+/// The schemes that a registry offers and that are not supported: Negotiate, Digest, NTLM, a `Bearer` without a realm.
 pub(crate) fn unknown_schemes(headers: &HeaderMap) -> Vec<String> {
     let mut names: Vec<String> = all(headers).into_iter().filter_map(Result::err).collect();
     names.dedup();
@@ -32,15 +32,16 @@ pub(crate) fn unknown_schemes(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn all(headers: &HeaderMap) -> Vec<Result<Challenge, String>> {
-    // A realm may be in any language.
+    // A realm may have any characters.
     let values = headers.get_all(WWW_AUTHENTICATE).iter();
     values.flat_map(|value| parse(&String::from_utf8_lossy(value.as_bytes()))).collect()
 }
 
-/// The challenges of one header value; of those that are neither Basic nor Bearer, or lack a realm, the scheme.
+/// The challenges of one header value, as `Err` the scheme of one that is neither Basic nor Bearer, or lacks a realm.
 ///
 /// The grammar is [RFC 9110's](https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1): challenges and their parameters are both
-/// separated by commas, so a word without `=` begins a new challenge. Semicolons, blanks and single quotes are taken as well.
+/// separated by commas, so a word without `=` begins a new challenge. Semicolons, blanks and single quotes are accepted as
+/// well.
 pub(crate) fn parse(text: &str) -> Vec<Result<Challenge, String>> {
     if text.len() > size_limits::HEADER {
         return Vec::new();
@@ -55,7 +56,7 @@ pub(crate) fn parse(text: &str) -> Vec<Result<Challenge, String>> {
         }
         let (word, after) = token(rest);
         if word.is_empty() {
-            // Not a token: nothing behind it can be trusted to mean what it says.
+            // Not a token: the rest cannot be read reliably.
             break;
         }
         let is_apart = found.is_empty() || before.trim_start().starts_with([',', ';']);
@@ -68,7 +69,7 @@ pub(crate) fn parse(text: &str) -> Vec<Result<Challenge, String>> {
                 rest = after;
             }
             None => {
-                // What follows a scheme of another kind by a blank alone is its own data.
+                // Behind the blank after another scheme is that scheme's own data.
                 let is_known = ["basic", "bearer"].iter().any(|known| word.eq_ignore_ascii_case(known));
                 if is_apart || is_known {
                     found.push((word, Vec::new()));

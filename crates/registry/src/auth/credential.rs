@@ -1,4 +1,4 @@
-//! The kinds of login, and what each of them shows to whom.
+//! The kinds of credential, and what is sent of each to a registry and to a token service.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use http::HeaderValue;
 
 use crate::net::redact::Secrets;
 
-/// What a registry is shown.
+/// A credential for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// A user name and a password, or `AWS` and an ECR token.
@@ -20,11 +20,11 @@ pub enum Credential {
     },
     /// An OAuth2 refresh token, as `docker login` stores it for some registries.
     IdentityToken(String),
-    /// A bearer token that the registry takes as it is, without a token service.
+    /// A bearer token that the registry accepts as it is, without a token service.
     RegistryToken(String),
 }
 
-/// How a token service is shown a credential.
+/// How a credential is sent to a token service.
 pub(super) enum Proof<'c> {
     /// In the `Authorization` of a plain GET.
     Header(HeaderValue),
@@ -33,8 +33,8 @@ pub(super) enum Proof<'c> {
 }
 
 impl Credential {
-    /// User name and password as a container client is given them, an identity token without a user name; none of what it only finds
-    /// in the user's own configuration.
+    /// User name and password for a container client; with an identity token, the user name is empty. `None` for a registry
+    /// token, which a client only reads from the user's configuration.
     pub fn into_login(self) -> Option<(String, String)> {
         match self {
             Self::Basic { username, password } => Some((username, password)),
@@ -43,7 +43,7 @@ impl Credential {
         }
     }
 
-    /// What the registry is shown where no token service is asked.
+    /// The header for the registry, if no token service is used.
     pub(super) fn at_registry(&self) -> Option<HeaderValue> {
         match self {
             Self::Basic { username, password } => {
@@ -54,7 +54,7 @@ impl Credential {
         }
     }
 
-    /// What a token service is shown; none where none is asked, because this is a token already.
+    /// What is sent to a token service; `None` if this is a token already.
     pub(super) fn at_token_service<'c>(&'c self, client_id: &'c str) -> Option<Proof<'c>> {
         match self {
             Self::Basic { .. } => self.at_registry().map(Proof::Header),
@@ -67,7 +67,7 @@ impl Credential {
         }
     }
 
-    /// What no message may repeat.
+    /// What no message may contain.
     pub(super) fn secrets(&self) -> Secrets {
         let (Self::Basic { password: secret, .. }
         | Self::IdentityToken(secret)
@@ -86,12 +86,12 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The `Authorization` of a token; none where it cannot be sent.
+/// The `Authorization` of a token; `None` if it is not a valid header.
 pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
     sensitive(&format!("Bearer {token}"))
 }
 
-/// A header that no `Debug` shows.
+/// A header that `Debug` does not show.
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(text).ok()?;
     header.set_sensitive(true);

@@ -28,11 +28,12 @@ pub(crate) use service::TokenServices;
 
 /// Where credentials come from: docker's configuration, an AWS call, a test.
 pub trait Credentials: Send + Sync {
-    /// The credential for `server`, or none to go without. A credential belongs to the address that is reached, whatever the
-    /// image's name says: behind a mirror, `server` is the mirror.
+    /// The credential for `server`, or `None` to be anonymous. A credential belongs to the address that is reached, not to the
+    /// image's name: behind a mirror, `server` is the mirror.
     ///
-    /// Asked once per registry, or per [namespace](Self::namespaces) of it, and kept. `stale` is the one that the server refuses by now: a new one is wanted, and the
-    /// same one again means that there is none. Never called twice at the same time for one registry.
+    /// Called once per registry, or per [namespace](Self::namespaces) of it, and kept. `stale` is a credential that the server
+    /// refuses by now: return a new one. The same one again means that there is no other. Never called twice at the same time
+    /// for one registry.
     fn get<'a>(
         &'a self,
         server: &'a Server,
@@ -40,13 +41,13 @@ pub trait Credentials: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>>;
 
     /// The namespaces and repositories of `server` that have a login of their own: [`get`](Self::get) is asked for
-    /// [these](Server::within), too. Asked once per registry.
+    /// [these](Server::within), too. Called once per registry.
     fn namespaces<'a>(&'a self, _server: &'a Server) -> BoxFuture<'a, Result<Vec<String>, BoxError>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 }
 
-/// No credentials for anybody.
+/// No credentials.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Anonymous;
 
@@ -60,7 +61,7 @@ impl Credentials for Anonymous {
     }
 }
 
-/// What a request wants to do, as the token services spell it.
+/// What a request needs access to, in the words of token services.
 ///
 /// Kept per repository: [docker's token specification](https://distribution.github.io/distribution/spec/auth/scope/).
 #[derive(Clone, Debug, PartialEq, Eq)]

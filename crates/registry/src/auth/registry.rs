@@ -34,14 +34,14 @@ pub(super) struct Registry {
     credential: tokio::sync::Mutex<HashMap<String, Option<Credential>>>,
     namespaces: tokio::sync::OnceCell<Vec<String>>,
     pub(super) slots: Mutex<HashMap<String, Arc<Slot>>>,
-    /// What its root answered, once it was asked.
+    /// What `/v2/` answered, once it was asked.
     pub(super) root: tokio::sync::OnceCell<Root>,
 }
 
-/// What a registry's root says to an anonymous request.
+/// What a registry answers to an anonymous request for `/v2/`.
 pub(super) struct Root {
     pub(super) is_challenged: bool,
-    /// The schemes of its challenges that cannot be answered.
+    /// The schemes of its challenges that are not supported.
     pub(super) schemes: Vec<String>,
 }
 
@@ -57,10 +57,10 @@ pub(super) struct Slot {
 pub(super) struct Held {
     pub(super) header: Option<HeaderValue>,
     pub(super) generation: u64,
-    /// When the header should no longer be used; none: until it is refused.
+    /// When the header expires; `None`: it is used until it is refused.
     pub(super) until: Option<Instant>,
     pub(super) failure: Option<Error>,
-    /// A scope that the registry named when it refused the header for our own.
+    /// A scope that the registry named when it refused the header for ours.
     pub(super) also: Option<String>,
 }
 
@@ -107,14 +107,14 @@ impl Registry {
         self.error_at(&self.origin, kind)
     }
 
-    /// An error as the server at `url` gave it, or gave none.
+    /// An error about the server at `url`.
     pub(super) fn error_at(&self, url: &Url, kind: ErrorKind) -> Error {
         let host = Server::at(url).in_place_of(&self.name);
         let server = host.map(if self.is_redirect_target { Answerer::Redirected } else { Answerer::Mirror });
         Error::answered(&self.name, &self.name, server, kind)
     }
 
-    /// The part of the registry that `repository` is in, by the logins that there are.
+    /// The part of the registry that `repository` is in, by the logins that are stored.
     pub(super) async fn server(
         &self,
         credentials: &dyn Credentials,
@@ -129,13 +129,13 @@ impl Registry {
         Ok(server.around(repository, namespaces))
     }
 
-    /// There is no telling what the credentials are.
+    /// The credentials cannot be read.
     fn unknown(&self, error: BoxError) -> Error {
         self.error(ErrorKind::Credentials { source: error.into() })
     }
 
-    /// The caller's credential; another one than `refused`. Tokens for several repositories are asked for at once: the first whose
-    /// credential is refused gets the new one for all.
+    /// The caller's credential, and never `refused` again. Tokens for several repositories are requested at once: the first
+    /// whose credential is refused fetches the new one for all.
     pub(super) async fn credential(
         &self,
         credentials: &dyn Credentials,

@@ -1,4 +1,4 @@
-//! Whom a credential is for.
+//! The server that a credential is for.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use url::Url;
 use crate::error::Answerer;
 use crate::net::location;
 
-/// Docker Hub's token service. It has a host of its own, and knows Docker Hub's logins alone.
+/// Docker Hub's token service. It has its own host, and knows only Docker Hub's logins.
 const DOCKER_HUB_TOKENS: &str = "auth.docker.io";
 
 /// The names of Docker Hub's registry.
@@ -22,7 +22,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server of an address; none without a host.
+    /// The server of an address; `None` without a host.
     pub fn of(address: &str) -> Option<Self> {
         let url = Url::parse(address).ok()?;
         url.host_str()?;
@@ -36,22 +36,22 @@ impl Server {
         Self { host, is_exposed, namespace: String::new() }
     }
 
-    /// What of the server is below a namespace: a login may be for that alone.
+    /// The part of the server below a namespace: a login may be only for that.
     pub fn within(&self, namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), ..self.clone() }
     }
 
-    /// All of the server.
+    /// The whole server.
     pub fn whole(&self) -> Self {
         self.within("")
     }
 
-    /// The namespace or repository that this is only of; empty where it is the whole server.
+    /// The namespace or repository that this is limited to; empty for the whole server.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// What of the server `repository` belongs to: the longest of these namespaces that it is in.
+    /// The part of the server that `repository` is in: the longest of these namespaces that fits.
     pub fn around(&self, repository: &str, namespaces: &[String]) -> Self {
         let holds = |namespace: &&String| {
             let rest = repository.strip_prefix(namespace.as_str());
@@ -61,18 +61,18 @@ impl Server {
         self.within(longest.map_or("", String::as_str))
     }
 
-    /// The host, with its port where that is not the scheme's own.
+    /// The host, with its port unless that is the scheme's default.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Whether everybody on the way reads along: plain http to another machine. Only a credential that was stored for exactly
+    /// Whether others on the way can read along: plain http to another machine. Only a credential that was stored for exactly
     /// this address may go there.
     pub fn is_exposed(&self) -> bool {
         self.is_exposed
     }
 
-    /// The host, if it is another one than that of `registry`.
+    /// The host, if it is not that of `registry`.
     pub(super) fn in_place_of(&self, registry: &str) -> Option<String> {
         let is_itself = self.host == registry || (self.is_docker_hub() && DOCKER_HUB.contains(&registry));
         (!is_itself).then(|| self.host.clone())
@@ -95,12 +95,11 @@ pub(crate) fn mirror(url: &Url, registry: &str) -> Option<Answerer> {
     Server::at(url).in_place_of(registry).map(Answerer::Mirror)
 }
 
-/// Whose credential a token service is shown.
+/// Whether a token service gets the credential of the registry that names it.
 ///
-/// A registry names its token service, and over an encrypted connection that word counts: it gets the registry's credential,
-/// which the registry could ask for itself. Where anybody on the way may have written the word, only the registry's own address
-/// is shown its credential; and Docker Hub's token service knows no other login than Docker Hub's: a mirror that hands its
-/// challenge through is asked without one.
+/// Over an encrypted connection it does: the registry could ask for the credential itself. Over plain http, anybody on the way
+/// may have named the service, so only the registry's own host gets the credential. Docker Hub's token service only gets Docker
+/// Hub's login: a mirror that passes its challenge on gets an anonymous token.
 pub(super) fn is_shown_to(registry: &Url, realm: &Url) -> bool {
     let server = Server::at(registry);
     let is_better = registry.host() == realm.host() && realm.scheme() == "https";
@@ -161,7 +160,7 @@ mod tests {
             ("http://harbor.corp", "http://harbor.corp/service/token", true),
             ("http://harbor.corp", "https://harbor.corp/service/token", true),
             ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token", true),
-            // A mirror that hands Docker Hub's challenge through.
+            // A mirror that passes on Docker Hub's challenge.
             ("https://mirror.corp", "https://auth.docker.io/token", false),
             ("http://registry-1.docker.io", "https://auth.docker.io/token", false),
             // Anybody may have written this realm.

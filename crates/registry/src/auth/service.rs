@@ -18,19 +18,19 @@ use crate::net::response::{self, Failure};
 use crate::net::wait_span::waiting;
 use crate::size_limits;
 
-/// What a token is asked for with.
+/// What a token is requested with.
 pub(super) struct Asked<'a> {
     pub(super) service: Option<&'a str>,
     pub(super) scopes: &'a [String],
     pub(super) credential: Option<&'a Credential>,
 }
 
-/// The way to all token services.
+/// The client of all token services.
 pub(crate) struct TokenServices {
     pub(crate) http: Arc<dyn Transport>,
-    /// One that does not answer for this long is taken for dead.
+    /// How long to wait for an answer.
     pub(crate) timeout: Duration,
-    /// How we name ourselves.
+    /// Our `client_id`.
     pub(crate) client_id: String,
     pub(crate) guard: Arc<AddressGuard>,
     pub(crate) reached: Arc<ReachedServers>,
@@ -81,16 +81,16 @@ impl TokenServices {
     }
 }
 
-/// Whether a refusal says by itself what it is about. All others are about the token service: it is not the image that a 404 of its
-/// own does not find.
+/// Whether a refusal is reported as it is. All others are reported as the token service's: its 404 does not mean that the image
+/// is not found.
 fn is_telling(kind: &ErrorKind) -> bool {
     use ErrorKind::{Denied, NoConnection, TooManyRequests, Unauthorized, Unavailable};
     let is_login = matches!(kind, Denied { .. } | Unauthorized { .. });
     is_login || matches!(kind, NoConnection { .. } | TooManyRequests { .. } | Unavailable { .. })
 }
 
-/// Where a token service sends us on: a slash at the end, http to https. It is shown the same credential, so it has to be the same
-/// server, or the same host by https. The query is ours and is put there anew.
+/// Where a token service redirects us: a slash at the end, http to https. The same credential is sent there, so it has to be
+/// the same server, or the same host by https. The query is ours and is set again.
 fn next_realm(realm: &Url, headers: &HeaderMap) -> Result<Url, ErrorKind> {
     let missing = || ErrorKind::Protocol("the token service's redirect leads nowhere".to_owned());
     let text = response::header(headers, LOCATION.as_str()).ok_or_else(missing)?;
@@ -100,7 +100,7 @@ fn next_realm(realm: &Url, headers: &HeaderMap) -> Result<Url, ErrorKind> {
         let reason = "a token service may send us to its own host only";
         return Err(ErrorKind::UnsafeLocation { url: location::shown(text), reason });
     }
-    // What the redirect repeats of our own parameters would be there twice.
+    // A redirect may repeat our parameters, which would be there twice.
     next.set_query(realm.query());
     Ok(next)
 }

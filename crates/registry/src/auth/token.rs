@@ -23,7 +23,7 @@ pub(super) struct Token {
     pub(super) lifetime: Duration,
 }
 
-/// The request that fetches a token: a plain GET, or OAuth2's POST where the credential is a part of it.
+/// The request that fetches a token: a plain GET, or OAuth2's POST if the credential is a field of it.
 pub(super) fn request(realm: &Url, asked: &Asked<'_>, client_id: &str) -> Request {
     let Asked { service, scopes, credential } = *asked;
     let mut headers = HeaderMap::new();
@@ -55,12 +55,13 @@ pub(super) fn request(realm: &Url, asked: &Asked<'_>, client_id: &str) -> Reques
     Request { method: Method::GET, url, headers, body: Body::default() }
 }
 
-/// The longest that a token is kept: none that is good for longer was ever seen.
+/// The longest that a token is kept: no service is known whose tokens live longer.
 const LONGEST_LIFETIME: u64 = 24 * 3_600;
 
-/// The token in a token service's reply, which calls it `token` or `access_token`, in whatever letters; else what the reply is. Services
-/// write the rest in many ways: a number as a text
-/// ([distribution#1746](https://github.com/distribution/distribution/issues/1746)), with a point, as null; or all of it in a list.
+/// The token in a token service's reply, named `token` or `access_token` in any case; as `Err` what the reply is instead.
+/// Services write the rest in many ways: a number as a text
+/// ([distribution#1746](https://github.com/distribution/distribution/issues/1746)), with a point, as null; or all of it in a
+/// list.
 pub(super) fn read(body: &[u8]) -> Result<Token, &'static str> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if body.trim_ascii().is_empty() {
@@ -79,7 +80,7 @@ pub(super) fn read(body: &[u8]) -> Result<Token, &'static str> {
     Ok(Token { header, lifetime: Duration::from_secs(lifetime) })
 }
 
-/// Seconds; the default for what says nothing, or that the token is over already.
+/// Seconds; the default if the value cannot be read, or is less than one.
 fn lifetime(expires_in: &Value) -> u64 {
     let seconds = match expires_in {
         Value::Number(number) => number.as_f64(),

@@ -1,4 +1,4 @@
-//! Requests for blobs: whether a repository has one, and its bytes. What callers of the crate use of it is in [`crate::blobs`].
+//! Requests for blobs: whether a repository has one, and its bytes. The public functions are in [`crate::blobs`].
 
 use http::header::{CONTENT_LENGTH, RANGE};
 use http::{HeaderValue, Method};
@@ -13,15 +13,15 @@ use crate::error::{Error, ErrorKind};
 use crate::manifest::Blob;
 use crate::net::encoding;
 use crate::net::http::Response;
-use crate::net::response::{self, read_bounded};
-use crate::net::wait_span::waiting;
+use crate::net::response::{self, read_in_time};
 use crate::reference::Reference;
 use crate::size_limits;
 
-/// By how much gzip makes what is small and has no pattern longer.
+/// By how much gzip may lengthen a small blob that it cannot compress.
 pub(crate) const PACKED_ROOM: usize = 64 << 10;
 
-/// How long the blob is that the reference's repository has, in bytes; none inside where the registry does not say. No retry.
+/// The blob's length in bytes, `Some(None)` if the registry does not say it; `None` if the repository does not have the blob.
+/// No retry.
 pub(crate) async fn size_once(
     connection: &Connection,
     reference: &Reference,
@@ -45,10 +45,10 @@ pub(crate) async fn size_by_get(
     told(open(connection, reference, digest, 0).await)
 }
 
-/// What a reply tells of a blob's length.
+/// What a reply says of a blob's length.
 fn told(reply: Result<Response, Error>) -> Result<Option<Option<u64>>, Error> {
     match reply {
-        // What was compressed on its way has another length.
+        // A compressed reply has another length.
         Ok(reply) if encoding::is_compressed(reply.headers()) => Ok(Some(None)),
         Ok(reply) => {
             let length = response::header(reply.headers(), CONTENT_LENGTH.as_str());
@@ -59,7 +59,7 @@ fn told(reply: Result<Response, Error>) -> Result<Option<Option<u64>>, Error> {
     }
 }
 
-/// Whether a target has the blob, where the push decides: who may not look may still push. No retry.
+/// Whether a target has the blob. A refusal counts as no: who may not read may still push. No retry.
 pub(crate) async fn is_at_target(
     connection: &Connection,
     target: &Reference,
@@ -91,16 +91,12 @@ pub(crate) async fn read(
         .retry(|| async {
             let call = Call::read(reference, Action::BlobGet, Method::GET, url.clone());
             let response = connection.send(call).await?;
-            let after = connection.timeouts().reply;
             let headers = response.headers().clone();
-            // What was compressed on its way may be a little longer than what is wanted.
+            // A compressed reply may be a little longer than the blob.
             let room = if encoding::is_compressed(&headers) { PACKED_ROOM } else { 0 };
-            let reading = read_bounded(response, "the blob", blob.size as usize + room);
-            let _wait = waiting(reference.registry(), "the rest of a blob", after);
-            let body = match tokio::time::timeout(after, reading).await {
-                Ok(body) => body.map_err(fail)?,
-                Err(_) => return Err(fail(ErrorKind::Stalled { what: "the blob", after })),
-            };
+            let limit = ("the blob", blob.size as usize + room);
+            let body = read_in_time(response, reference.registry(), limit, connection.timeouts().reply).await;
+            let body = body.map_err(fail)?;
             let is_right = |body: &[u8]| Digest::of(body) == blob.digest;
             let body = encoding::decoded(&headers, body, blob.size as usize, is_right);
             let actual = Digest::of(&body);
@@ -116,7 +112,7 @@ pub(crate) async fn read(
         .await
 }
 
-/// A blob's bytes from `offset` on. No retry: whoever reads knows how far it came.
+/// A blob's bytes from `offset` on. No retry: the reader knows how far it came.
 pub(crate) async fn open(
     connection: &Connection,
     reference: &Reference,

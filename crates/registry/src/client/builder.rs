@@ -17,7 +17,7 @@ use crate::net::reached_servers::ReachedServers;
 use crate::net::served::Served;
 use crate::profile::{Profile, Profiles};
 
-/// How we name ourselves to a token service where the caller does not say.
+/// The default of [`Builder::client_id`].
 const CLIENT_ID: &str = "registry";
 
 /// Settings of a [`Client`].
@@ -44,13 +44,14 @@ impl Builder {
         self
     }
 
-    /// Sends all requests by `transport` instead of the network. Then it is the transport's to look at where a name leads.
+    /// Sends all requests by `transport` instead of the network. Then the transport has to check which addresses a name leads
+    /// to.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
         self
     }
 
-    /// Sends what is for `host` by `transport`, and the rest as before: a registry that is no server.
+    /// Sends the requests for `host` by `transport`, all others as before: an in-process registry.
     pub fn serve(mut self, host: &str, transport: Arc<dyn Transport>) -> Self {
         self.served.insert(host.to_ascii_lowercase(), transport);
         self
@@ -62,13 +63,13 @@ impl Builder {
         self
     }
 
-    /// Where credentials come from. Without: nowhere.
+    /// Where credentials come from. Without it, all requests are anonymous.
     pub fn credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
         self.credentials = Some(credentials);
         self
     }
 
-    /// Where `registry` is reached: an address, or a [`Route`] of which more is known.
+    /// Where `registry` is reached: an address, or a [`Route`] with more settings.
     pub fn route(mut self, registry: &str, route: impl Into<Route>) -> Self {
         self.routes.push((registry.to_owned(), route.into()));
         self
@@ -80,27 +81,26 @@ impl Builder {
         self
     }
 
-    /// How we name ourselves to token services
-    /// ([`client_id`](https://distribution.github.io/distribution/spec/auth/oauth/)).
+    /// Our name for token services ([`client_id`](https://distribution.github.io/distribution/spec/auth/oauth/)).
     pub fn client_id(mut self, name: &str) -> Self {
         self.client_id = Some(name.to_owned());
         self
     }
 
-    /// How often and how patiently is tried.
+    /// How often and how long requests are retried.
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// How long nothing may happen.
+    /// How long servers are waited for.
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
         self
     }
 
-    /// How names are looked up, instead of the system's way. Where a registry sends us is looked at either way: not every address
-    /// that such a name leads to is connected to.
+    /// Resolves names instead of the system. Names that a registry redirects to are checked in either case: not every address
+    /// that they lead to is connected to.
     pub fn lookup(mut self, lookup: Arc<dyn Lookup>) -> Self {
         self.lookup = Some(lookup);
         self
@@ -109,7 +109,7 @@ impl Builder {
     /// The client.
     ///
     /// # Errors
-    /// When a route is no address, or the HTTP client cannot be set up.
+    /// When a route is not an address, or the HTTP client cannot be set up.
     pub fn build(self) -> Result<Client, Error> {
         let mut routes = Routes::default();
         for (registry, route) in self.routes {

@@ -27,7 +27,7 @@ pub(crate) enum Payload {
     Empty,
     /// Can be sent again.
     Bytes(bytes::Bytes),
-    /// Can be sent once: the body of a transfer. Whoever sends it watches its progress, so there is no time limit here.
+    /// Can be sent once: the body of a transfer. The caller watches its progress, so there is no time limit here.
     Stream(Mutex<Option<Body>>),
 }
 

@@ -1,4 +1,4 @@
-//! How far a registry's clock is from ours: what depends on the time of day should not believe one clock alone.
+//! How far a registry's clock is from ours: what depends on the time of day should not trust one clock alone.
 
 use std::time::SystemTime;
 
@@ -7,7 +7,7 @@ use http::HeaderMap;
 use crate::net::response::header;
 use crate::net::retry_after::httpdate;
 
-/// By how many seconds the clock of who answered is ahead of ours: `Date`, and `Age` where a cache answered
+/// By how many seconds the server's clock is ahead of ours: `Date`, and `Age` if a cache answered
 /// ([RFC 9111](https://www.rfc-editor.org/rfc/rfc9111#section-4.2.3)).
 pub(super) fn ahead(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     let seconds = |time: SystemTime| {

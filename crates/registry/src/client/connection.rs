@@ -1,4 +1,4 @@
-//! What a client's requests go through: what all its clones know of registries, and how this one retries.
+//! How a client sends requests: what all its clones know of registries, and how this one retries.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -18,7 +18,7 @@ use crate::net::reached_servers::ReachedServers;
 use crate::profile::{Profile, Profiles};
 use crate::reference::Reference;
 
-/// Sends requests to registries, and again where they fail in passing.
+/// Sends requests to registries, and retries transient failures.
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(super) core: Arc<Core>,
@@ -37,25 +37,25 @@ pub(super) struct Core {
     pub(super) pacer: pace::Pacer,
     pub(super) timeouts: Timeouts,
     pub(super) rate_limits: Mutex<HashMap<String, RateLimit>>,
-    /// Manifests that were read from each registry that counts it.
+    /// How many manifests were read, by registry that counts them.
     pub(super) pulled: Mutex<HashMap<String, u64>>,
     /// How far each registry's clock is ahead of ours, in seconds.
     pub(super) clocks: Mutex<HashMap<String, i64>>,
     pub(super) jitter: retry::Jitter,
     /// In-process registries (an OCI layout), reached without the network.
     pub(super) served: HashSet<String>,
-    /// Registries that send readers of manifests to another server, and which.
+    /// The servers that registries redirect readers of manifests to.
     pub(super) elsewhere: Mutex<HashMap<String, String>>,
 }
 
 impl Connection {
-    /// The same connection, which tries at most twice: for what can be done without.
+    /// The same connection with at most two tries: for what the run can do without.
     pub(crate) fn hasty(&self) -> Self {
         let retry = RetryPolicy { attempts: self.retry.attempts.min(2), ..self.retry };
         Self { retry, ..self.clone() }
     }
 
-    /// Whether `registry` is no server but a part of this process.
+    /// Whether `registry` is in this process.
     pub(crate) fn is_served(&self, registry: &str) -> bool {
         self.core.served.contains(registry)
     }
@@ -92,7 +92,7 @@ impl Connection {
         self.retry_if(Error::is_transient, operation).await
     }
 
-    /// [`Connection::retry`], where the registry was asked too often and everything else is somebody else's to repeat.
+    /// [`Connection::retry`], only after a 429: the caller retries everything else.
     pub(crate) async fn retry_throttled<T, F, Fut>(&self, operation: F) -> Result<T, Error>
     where
         F: FnMut() -> Fut,
@@ -116,12 +116,12 @@ impl Connection {
         retry::retry(pause, self.give_up_after(), self.watcher.as_ref(), is_transient, operation).await
     }
 
-    /// How long is waited in vain before no further try begins.
+    /// After this much waiting without success, no further try begins.
     pub(crate) fn give_up_after(&self) -> Duration {
         self.retry.give_up_after
     }
 
-    /// The pause after so many tries, or none if that was the last one.
+    /// The pause after so many tries; `None` after the last one.
     pub(crate) fn pause(&self, attempt: u32, error: &Error) -> Option<Duration> {
         self.retry.pause(attempt, error, self.core.jitter.draw())
     }

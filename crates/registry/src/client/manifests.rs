@@ -11,22 +11,21 @@ use crate::error::{Error, ErrorKind};
 use crate::manifest::{ACCEPTED, Descriptor, Manifest};
 use crate::net::encoding;
 use crate::net::http::Response;
-use crate::net::response::{self, read_bounded};
-use crate::net::wait_span::waiting;
+use crate::net::response::{self, read_in_time};
 use crate::reference::Reference;
 use crate::size_limits;
 
 impl Client {
-    /// What `reference` points to, or none if it is not there. One HEAD, which no registry counts as a pull.
+    /// What `reference` points to, or `None` if it does not exist. One HEAD, which no registry counts as a pull.
     ///
     /// # Errors
-    /// When the registry cannot be reached, or refuses. A refused HEAD has no body that says why, so a GET is asked for it.
+    /// When the registry cannot be reached, or refuses. A refused HEAD has no body that says why, so a GET follows.
     pub async fn head(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
         look(&self.connection, reference, false).await
     }
 
-    /// [`Client::head`] at a source: one that says by HEAD that there is nothing may have it for a GET
-    /// ([Nexus, diun#1614](https://github.com/crazy-max/diun/issues/1614)). So before that is believed it is asked once more.
+    /// [`Client::head`] at a source: some answer 404 to HEAD and have the manifest for a GET
+    /// ([Nexus, diun#1614](https://github.com/crazy-max/diun/issues/1614)). So a 404 is confirmed by GET.
     ///
     /// # Errors
     /// As [`Client::head`].
@@ -37,13 +36,13 @@ impl Client {
         }
     }
 
-    /// [`Client::head`] at a target, where it is advice: the push decides. Quay and GitLab refuse whoever looks for a repository that
-    /// is not there yet and may be pushed to ([helm#31567](https://github.com/helm/helm/issues/31567),
-    /// [skopeo#2484](https://github.com/containers/skopeo/issues/2484)); asked with the rights of a push, they say more. ECR, whose
-    /// repositories exist before, means what it says.
+    /// [`Client::head`] at a target, where a refusal is not final. Quay and GitLab refuse to read a repository that does not
+    /// exist yet and may be pushed to ([helm#31567](https://github.com/helm/helm/issues/31567),
+    /// [skopeo#2484](https://github.com/containers/skopeo/issues/2484)); with push access in the token they say more. ECR's
+    /// repositories exist before, so its refusal is final.
     ///
     /// # Errors
-    /// When the registry cannot be reached, or refuses otherwise than for want of rights.
+    /// When the registry cannot be reached, or refuses for another reason than missing access.
     pub async fn look_up(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
         let is_advice = self.connection.profile(reference.registry()).creates_repositories;
         match self.head(reference).await {
@@ -57,10 +56,10 @@ impl Client {
         }
     }
 
-    /// [`Client::find`] for what can be done without: tried twice at most, and given up after [`Timeouts::news`](crate::Timeouts).
+    /// [`Client::find`] for what the run can do without: at most two tries, given up after [`Timeouts::news`](crate::Timeouts).
     ///
     /// # Errors
-    /// As [`Client::find`], and where no answer came in that time.
+    /// As [`Client::find`], and if no answer came in that time.
     pub async fn find_soon(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
         let after = self.connection.timeouts().news;
         let hasty = Self { connection: self.connection.hasty() };
@@ -70,10 +69,10 @@ impl Client {
         }
     }
 
-    /// The manifest of `reference`, its digest verified, or none if it is not there. Docker Hub counts it as a pull.
+    /// The manifest of `reference`, its digest verified, or `None` if it does not exist. Docker Hub counts it as a pull.
     ///
     /// # Errors
-    /// When the registry cannot be reached or refuses, or sends something else than it announces.
+    /// When the registry cannot be reached or refuses, or does not send what it announces.
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, Error> {
         read(&self.connection, reference).await
     }
@@ -89,7 +88,7 @@ impl Client {
             let kind = ErrorKind::DigestMismatch { expected, actual: manifest.digest() };
             return Err(Error::of(reference, kind));
         }
-        // ECR may still look for a blob that it just took (ocync#104 saw hundreds of milliseconds), Harbor for the manifest
+        // ECR may still look for a blob that it just accepted (ocync#104 saw hundreds of milliseconds), Harbor for the manifest
         // ([harbor#14902](https://github.com/goharbor/harbor/issues/14902)).
         let is_late = |kind: &_| matches!(kind, ErrorKind::PartUnknown { .. } | ErrorKind::NotFound { .. });
         let is_transient = |error: &Error| error.is_transient() || is_late(error.kind());
@@ -125,7 +124,7 @@ impl Client {
     }
 }
 
-/// [`Client::find`] for what is mostly not there: where a GET is a pull, HEAD is believed. Docker Hub's says what is so.
+/// [`Client::find`] for what rarely exists: if a GET counts as a pull, a 404 to HEAD is final. Docker Hub's is reliable.
 ///
 /// # Errors
 /// As [`Client::head`].
@@ -139,7 +138,7 @@ pub(crate) async fn find_uncounted(
     client.find(reference).await
 }
 
-/// [`Client::head`], with the rights of a push or without.
+/// [`Client::head`], with push access in the token or without.
 async fn look(
     connection: &Connection,
     reference: &Reference,
@@ -158,7 +157,7 @@ async fn look(
     }
 }
 
-/// What a refused HEAD would have said with a body. A registry that knows GET alone answers here.
+/// Asks by GET, whose refusal has a body. A registry that supports only GET answers here.
 async fn explain(
     connection: &Connection,
     reference: &Reference,
@@ -207,13 +206,9 @@ async fn verified(
     let media_type = response::content_type(response.headers());
     let headers = response.headers().clone();
     let status = response.status().as_u16();
-    let after = connection.timeouts().reply;
-    let reading = read_bounded(response, "the manifest", size_limits::MANIFEST);
-    let _wait = waiting(reference.registry(), "the rest of a manifest", after);
-    let body = match tokio::time::timeout(after, reading).await {
-        Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
-        Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the manifest", after })),
-    };
+    let manifest = ("the manifest", size_limits::MANIFEST);
+    let body = read_in_time(response, reference.registry(), manifest, connection.timeouts().reply).await;
+    let body = body.map_err(|kind| Error::of(reference, kind))?;
     let expected = reference.digest().or(announced);
     let body = encoding::decoded(&headers, body, size_limits::MANIFEST, |body| {
         expected.map_or_else(|| encoding::is_json(body), |expected| Digest::of(body) == expected)
@@ -257,7 +252,7 @@ async fn put_once(connection: &Connection, reference: &Reference, manifest: &Man
     }
 }
 
-/// The descriptor that a reply's headers give; none without a digest.
+/// The descriptor in a reply's headers; `None` without a digest.
 fn described(reference: &Reference, response: &Response) -> Result<Option<Descriptor>, Error> {
     let headers = response.headers();
     let Some(digest) = response::content_digest(headers).or(reference.digest()) else { return Ok(None) };

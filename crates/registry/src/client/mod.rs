@@ -26,38 +26,38 @@ pub use retry::{RetryPolicy, RetryWatcher};
 pub use route::Route;
 pub use timeouts::Timeouts;
 
-/// A client of all registries: finds, reads and puts manifests. [`blobs`](crate::blobs) and [`lists`](crate::lists) have what it does
-/// with blobs, and with the lists that registries keep.
+/// A client of all registries: finds, reads and puts manifests. [`blobs`](crate::blobs) and [`lists`](crate::lists) have its
+/// functions for blobs and for lists of tags and referrers.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) connection: Connection,
 }
 
 impl Client {
-    /// Begins a client.
+    /// The settings of a new client.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// The same client, whose retries are told to `watcher`.
+    /// The same client; `watcher` is called before each retry.
     pub fn watched(&self, watcher: RetryWatcher) -> Self {
         Self { connection: Connection { watcher: Some(watcher), ..self.connection.clone() } }
     }
 
-    /// The pulls that `registry` still allows, as its last reply about a manifest showed them; none where it does not count. Believed
-    /// of Docker Hub and of mirrors that are known to count ([`Builder::counts_pulls`]): other servers use the same headers for
-    /// limits of their own.
+    /// The pulls that `registry` still allows, as its last reply about a manifest said; `None` if it does not count. Only read
+    /// of Docker Hub and of mirrors that are known to count ([`Route::counts_pulls`]): other servers use the same headers for
+    /// their own limits.
     pub fn rate_limit(&self, registry: &str) -> Option<RateLimit> {
         self.connection.core.rate_limits.lock().ok()?.get(registry).copied()
     }
 
-    /// By how many seconds the clock of `registry` was ahead of ours when it last answered about a manifest (less than zero: behind);
-    /// none where it does not say.
+    /// By how many seconds the clock of `registry` was ahead of ours when it last answered about a manifest (less than zero:
+    /// behind); `None` if it does not say.
     pub fn clock_ahead(&self, registry: &str) -> Option<i64> {
         self.connection.core.clocks.lock().ok()?.get(registry).copied()
     }
 
-    /// The server that `registry`'s manifests were last read from, where that is another one: gateways redirect there.
+    /// The server that `registry` last redirected a read of a manifest to, as gateways do.
     pub fn redirected_to(&self, registry: &str) -> Option<String> {
         self.connection.core.elsewhere.lock().ok()?.get(registry).cloned()
     }

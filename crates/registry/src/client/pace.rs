@@ -1,5 +1,5 @@
-//! How fast a registry is asked: as fast as it goes until it says 429, then by additive increase and multiplicative decrease,
-//! each action at each registry for itself. Published quotas are ceilings from the start.
+//! How fast requests are sent: without a limit until a 429, then by additive increase and multiplicative decrease, separately
+//! for each action at each registry. Published quotas are limits from the start.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,17 +27,16 @@ pub(crate) enum Action {
     List,
 }
 
-/// The part of a quota that is used: other clients of the same account live from the same one, and a second on the registry's
-/// clock is not one on ours.
+/// The part of a quota that is used: other clients of the account share it, and the registry's seconds do not begin with ours.
 const QUOTA_SHARE: f64 = 0.9;
 
-/// The slowest that a 429 makes us; what has to be slower than that, `Retry-After` and the retry layer's pauses make so.
+/// The lowest rate after 429s, in requests a second. `Retry-After` and the pauses between retries may slow us down further.
 const MIN_RATE: f64 = 2.0;
 
-/// Where no quota is published: after so long without a 429 the last one says nothing any more.
+/// Without a published quota, the limit is removed after so long without a 429.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
 
-/// Replies of requests that were under way together are one event.
+/// 429s within this time are one event: their requests were sent together.
 const SAME_EVENT: Duration = Duration::from_millis(250);
 
 impl Action {
@@ -59,7 +58,7 @@ impl Action {
 /// The pace of every action at every registry.
 pub(crate) struct Pacer {
     profiles: Arc<Profiles>,
-    /// How long a request waits for the sake of what others were refused.
+    /// How long a request waits because others were refused.
     give_up_after: Duration,
     limiters: Mutex<HashMap<String, HashMap<Action, Limiter>>>,
 }
@@ -67,9 +66,9 @@ pub(crate) struct Pacer {
 /// A request is not sent: the registry has refused all others for too long.
 #[derive(Debug)]
 pub(crate) struct GivenUp {
-    /// How long it waited for their sake.
+    /// How long it waited because of them.
     pub(crate) in_vain: Duration,
-    /// How long the registry wanted to hear nothing, by its last refusal.
+    /// The `Retry-After` of the last refusal.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -84,7 +83,7 @@ impl GivenUp {
 #[derive(Debug)]
 struct Limiter {
     ceiling: Option<f64>,
-    /// Requests a second; none: no limit.
+    /// Requests a second; `None`: no limit.
     rate: Option<f64>,
     /// When the next request may go.
     next: Instant,
@@ -92,9 +91,9 @@ struct Limiter {
     count: u32,
     counted_from: Instant,
     last_cut: Option<Instant>,
-    /// Until then the registry wants to hear nothing.
+    /// The end of the last `Retry-After`.
     quiet_until: Option<Instant>,
-    /// How long that was when the registry said it.
+    /// The last `Retry-After`.
     asked_for: Option<Duration>,
     /// Requests that were answered.
     answered: u64,
@@ -105,7 +104,7 @@ impl Pacer {
         Self { profiles, give_up_after, limiters: Mutex::default() }
     }
 
-    /// Waits until this request may be sent, and gives how long that was for the sake of refusals of others.
+    /// Waits until this request may be sent, and returns how much of that was because others were refused.
     pub(crate) async fn wait(&self, registry: &str, action: Action) -> Result<Duration, GivenUp> {
         let (mut in_vain, mut answered_before) = (Duration::ZERO, None);
         loop {
@@ -117,7 +116,7 @@ impl Pacer {
             if at <= Instant::now() || bugs::is_in(Bug::NoQuota) {
                 return Ok(in_vain);
             }
-            // A registry that answers others is at work: this one's turn comes.
+            // The registry answers others: this one's turn will come.
             if answered_before.replace(answered) != Some(answered) {
                 in_vain = Duration::ZERO;
             }
@@ -127,7 +126,7 @@ impl Pacer {
             let _wait = waiting(registry, "its turn", at.saturating_duration_since(Instant::now()));
             tokio::time::sleep_until(at).await;
             in_vain += if quiet.is_some() { began.elapsed() } else { Duration::ZERO };
-            // Who waited for a slot that a 429 has taken away meanwhile waits for another one.
+            // A 429 that came meanwhile has cancelled the slot: wait for another one.
             if !self.with_limiter(registry, action, |limiter| limiter.is_quiet(Instant::now())) {
                 return Ok(in_vain);
             }
@@ -140,14 +139,14 @@ impl Pacer {
         self.with_limiter(registry, action, |limiter| limiter.cut(Instant::now(), retry_after));
     }
 
-    /// Something else came.
+    /// Another reply came.
     pub(crate) fn went_well(&self, registry: &str, action: Action) {
         self.with_limiter(registry, action, |limiter| limiter.grow(Instant::now()));
     }
 
     fn with_limiter<T>(&self, registry: &str, action: Action, f: impl FnOnce(&mut Limiter) -> T) -> T {
         let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        // By its name first: an owned one would be made for each request.
+        // `entry` would need an owned name for each request.
         let actions = match limiters.get_mut(registry) {
             Some(actions) => actions,
             None => limiters.entry(registry.to_owned()).or_default(),
@@ -175,8 +174,8 @@ impl Limiter {
         }
     }
 
-    /// The time of the next free slot. Slots are evenly spaced: a burst at a second's start would meet the next one's in the
-    /// same window of the registry's clock.
+    /// The time of the next free slot. Slots are evenly spaced: a burst at the end of one second and the next one's would fall
+    /// into the same second of the registry's clock.
     fn book(&mut self, now: Instant) -> Instant {
         if now.duration_since(self.counted_from) > Duration::from_secs(2) {
             (self.count, self.counted_from) = (0, now);

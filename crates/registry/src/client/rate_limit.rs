@@ -1,4 +1,4 @@
-//! Docker Hub's count of pulls, which each HEAD of a manifest shows.
+//! Docker Hub's count of pulls, which is in the reply to each HEAD of a manifest.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// The limit that a reply's headers show; none where the registry has no limit.
+    /// The limit in a reply's headers; `None` if the registry has no limit.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let (limit, window) = value(header(headers, "ratelimit-limit")?)?;
         let (remaining, other) = value(header(headers, "ratelimit-remaining")?)?;

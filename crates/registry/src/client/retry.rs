@@ -17,14 +17,14 @@ pub struct RetryPolicy {
     /// Tries in all, the first included.
     pub attempts: u32,
     /// The pause after the first failure, doubled by each further one. The actual pause is between half of it and all of it, so
-    /// that clients that failed together do not come back together.
+    /// that clients that failed together do not retry together.
     pub base: Duration,
-    /// The longest pause that is chosen here.
+    /// The longest pause without a `Retry-After`.
     pub max_pause: Duration,
-    /// The longest `Retry-After` that is obeyed; where a registry asks for more, the error is returned with the wait in it.
+    /// The longest `Retry-After` that is obeyed; if a registry asks for more, the error is returned with the wait in it.
     pub max_wait: Duration,
-    /// No try begins when this much was waited in vain: for replies that did not come or were failures, and between tries. A server
-    /// that takes connections and says nothing would else be waited for as often as there are tries.
+    /// No try begins after this much waiting without success: for replies that did not come or were failures, and between
+    /// tries. Otherwise a server that accepts connections and never replies would cost a timeout for each try.
     pub give_up_after: Duration,
 }
 
@@ -41,12 +41,11 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Hears of each failure that is about to be tried again, and of the pause before it.
+/// Called before each retry, with the failure and the pause.
 pub type RetryWatcher = Arc<dyn Fn(&Error, Duration) + Send + Sync>;
 
 impl RetryPolicy {
-    /// The pause after so many tries, or none if that was the last one.
-    /// `jitter` is between 0 and 1.
+    /// The pause after so many tries; `None` after the last one. `jitter` is between 0 and 1.
     pub(crate) fn pause(&self, attempt: u32, error: &Error, jitter: f64) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
@@ -56,7 +55,7 @@ impl RetryPolicy {
         let jittered = full.mul_f64(jitter.mul_add(0.5, 0.5));
         match error.retry_after().filter(|_| !bugs::is_in(Bug::Impatient)) {
             Some(wait) if wait > self.max_wait => None,
-            // A little more than asked for: the clocks of a quota and of ours are not the same.
+            // A little more than asked for: the registry's clock is not ours.
             Some(wait) => Some(wait.max(jittered) + jittered.mul_f64(0.1)),
             None => Some(jittered),
         }
@@ -78,10 +77,10 @@ impl Jitter {
     }
 }
 
-/// A 429 says that the registry is well and busy: so many of them use up one try.
+/// So many 429s use up one try: the registry works and is busy.
 const THROTTLES: u32 = 3;
 
-/// Counts what went wrong, as far as it uses up tries.
+/// Counts the tries that failures use up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tries {
     failures: u32,
@@ -99,7 +98,7 @@ impl Tries {
     }
 }
 
-/// Content that was wrong so often is wrong at its source, and each look at it may be a pull.
+/// Content that was wrong more often is wrong at its source, and each try may count as a pull.
 const MISMATCHES: u32 = 2;
 
 /// How long to retry a server that has never answered.
@@ -130,7 +129,7 @@ where
         let attempt = tries.count(&error);
         let pause = pause(attempt, &error).filter(|pause| !is_hopeless && so_far + *pause <= give_up_after);
         let Some(pause) = pause else {
-            // Whoever tries the whole again has waited for so long already.
+            // A caller that retries the whole operation counts this time, too.
             return Err(waited::after(error, so_far));
         };
         so_far += pause;

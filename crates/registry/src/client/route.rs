@@ -13,7 +13,7 @@ use crate::reference::{DOCKER_HUB, Reference};
 /// Docker Hub's name is not its address.
 const DOCKER_HUB_ADDRESS: &str = "registry-1.docker.io";
 
-/// Where a registry is reached, and what is known of whatever answers there.
+/// Where a registry is reached, and what is known of the server there.
 #[must_use]
 #[derive(Clone, Debug, Default)]
 pub struct Route {
@@ -23,19 +23,19 @@ pub struct Route {
 }
 
 impl Route {
-    /// At `url`, which may carry a path: with `https://mirror.example/hub`, repository `a/b` is `/v2/hub/a/b` there. The only way
-    /// to plain http for another machine than this one. Without ([`Route::default`]), a registry is its own address.
+    /// At `url`, which may carry a path: with `https://mirror.example/hub`, repository `a/b` is `/v2/hub/a/b` there. This is
+    /// the only way to plain http to another machine. With [`Route::default`], a registry's name is its address.
     pub fn to(url: &str) -> Self {
         Self { url: Some(url.to_owned()), ..Self::default() }
     }
 
-    /// What is said there of the pulls that are left is Docker Hub's own word: a mirror of it.
+    /// The server passes on Docker Hub's count of pulls that are left: it is a mirror of Docker Hub.
     pub fn counts_pulls(mut self) -> Self {
         self.counts_pulls = true;
         self
     }
 
-    /// Blobs come from `host` (with its port where it has one) by plain http too: an object store in the same network.
+    /// Blobs may also come from `host` (with its port, if any) by plain http: an object store in the same network.
     pub fn blob_host(mut self, host: &str) -> Self {
         self.blob_hosts.push(host.to_ascii_lowercase());
         self
@@ -54,7 +54,7 @@ impl From<&String> for Route {
     }
 }
 
-/// A registry's address, and the path that its repositories stand under.
+/// A registry's address, and the path that its repositories are below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     /// Scheme, host and port.
@@ -63,7 +63,7 @@ pub(crate) struct Address {
     prefix: String,
 }
 
-/// A [`Route`] whose address is read.
+/// A [`Route`] with a parsed address.
 #[derive(Debug)]
 struct Named {
     address: Option<Arc<Address>>,
@@ -71,11 +71,11 @@ struct Named {
     blob_hosts: Vec<String>,
 }
 
-/// The routes that the user named; any other registry is its own address.
+/// The routes that the user named; the name of any other registry is its address.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     named: HashMap<String, Named>,
-    /// The own addresses that were asked for: an address is parsed once, not for each request.
+    /// Addresses of other registries: each is parsed once, not for each request.
     own: RwLock<HashMap<String, Arc<Address>>>,
 }
 
@@ -91,7 +91,7 @@ impl Routes {
         self.named.get(registry)?.address.as_ref()
     }
 
-    /// Whether what the registry says of pulls is Docker Hub's own word.
+    /// Whether the registry is Docker Hub, or passes on its count of pulls.
     pub(crate) fn counts_pulls(&self, registry: &str) -> bool {
         let is_docker_hub = match self.address(registry) {
             Some(address) => Server::at(&address.origin).is_docker_hub(),
@@ -109,7 +109,7 @@ impl Routes {
         }
     }
 
-    /// The way to `registry`: the user's, else https, else (on this machine alone) http.
+    /// The address of `registry`: the user's route, otherwise https, or http on this machine.
     pub(crate) fn get(&self, registry: &str) -> Result<Arc<Address>, ErrorKind> {
         if let Some(address) = self.address(registry) {
             return Ok(Arc::clone(address));
@@ -139,7 +139,7 @@ impl Address {
         Ok(Self { origin, prefix })
     }
 
-    /// A registry as its own address.
+    /// The address that a registry's name means.
     fn own(registry: &str) -> Result<Self, ErrorKind> {
         let address = if registry == DOCKER_HUB { DOCKER_HUB_ADDRESS } else { registry };
         let malformed = |_| ErrorKind::Protocol(format!("`{registry}` is no host"));

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-/// How long nothing may happen.
+/// How long servers are waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// Until a connection stands.
+    /// Until a connection is made.
     pub connect: Duration,
     /// Until a reply begins.
     pub reply: Duration,
     /// While a blob is transferred: in this time at least [`Timeouts::MIN_BYTES`] must move.
     pub idle: Duration,
-    /// Until a source that can be done without has answered: it is asked for news only.
+    /// Until a source answers, if the run can do without it.
     pub news: Duration,
 }
 
 impl Timeouts {
-    /// What must move in the `idle` time, so that a server that sends a byte now and then is not waited for forever.
+    /// What must move in the `idle` time, so that a server that sends a byte now and then does not hold a transfer forever.
     pub const MIN_BYTES: u64 = 1024;
 }
 

@@ -1,4 +1,4 @@
-//! One request: paced, authorised, redirected by us, and its failure understood.
+//! One request: paced, authorised, redirected, and its failure classified.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,8 +23,8 @@ use crate::net::response::{self, Failure};
 use crate::net::wait_span::waiting;
 use crate::size_limits;
 
-/// How often one request may meet a credential that has run out: with many requests under way, the new one may be spent
-/// before this request's turn comes.
+/// How often one request may meet an expired credential: with many requests waiting, the new one may expire before this
+/// request's turn comes.
 const EXPIRIES: u32 = 3;
 
 impl Core {
@@ -36,7 +36,7 @@ impl Core {
             let (began, mut queued) = (Instant::now(), Duration::ZERO);
             let is_watched = !call.body.is_repeatable();
             let sent = self.send_unboxed(call, &mut queued).await;
-            // Of a transfer nobody here knows how long it stood still.
+            // How long a transfer made no progress is not known here.
             sent.map_err(|error| {
                 if is_watched { error } else { waited::after(error, began.elapsed().saturating_sub(queued)) }
             })
@@ -53,18 +53,18 @@ impl Core {
             push: call.push,
             mount_from: call.mount_from.map(|from| route.repository(from)),
         };
-        // A body that can be sent once is no good for finding out.
+        // A body that can be sent once must not be lost to a challenge.
         let mut probe = AuthProbe::Known;
         if call.body.is_repeatable() {
             let since = Instant::now();
             probe = self.auth.probe(registry, &route.origin).await;
-            // What another request has found out in vain, this one has waited for in vain, too.
+            // The time of another request's failed probe counts as waiting for the server, too.
             *queued += if matches!(probe, AuthProbe::Failed) { Duration::ZERO } else { since.elapsed() };
         }
         let mut grant = self.auth.grant(registry, &route.origin, &scope).await?;
-        // Once for a challenge, and once more for a credential that has run out since it was stored.
+        // Once for a challenge, and once more for a credential that has expired since it was stored.
         let (mut refusals, mut expiries) = (0, 0);
-        let mut is_sent_anew = false;
+        let mut is_repeated = false;
         loop {
             self.turn(&call, &route.origin, queued).await?;
             let refusal = match self.exchange(&call, &route.origin, &grant).await? {
@@ -74,8 +74,8 @@ impl Core {
                 }
                 Err(refusal) => refusal,
             };
-            // Object stores say in many ways that an address has run out. The registry gives another one.
-            if refusal.is_of_address(&call) && !std::mem::replace(&mut is_sent_anew, true) {
+            // Object stores say in many ways that an address has expired. The registry gives another one.
+            if refusal.is_of_address(&call) && !std::mem::replace(&mut is_repeated, true) {
                 continue;
             }
             if grant.header.is_none()
@@ -115,7 +115,7 @@ impl Core {
         }
     }
 
-    /// Waits until `call` may be sent, and counts in `queued` what of that was no refusal of others.
+    /// Waits until `call` may be sent, and adds to `queued` what was not because of refusals of others.
     async fn turn(&self, call: &Call<'_>, origin: &Url, queued: &mut Duration) -> Result<(), Error> {
         let (since, registry) = (Instant::now(), call.reference.registry());
         let turn = self.pacer.wait(registry, call.action).await;
@@ -124,7 +124,7 @@ impl Core {
         turn.map(drop).map_err(|given_up| given_up.into_error(call.reference, origin))
     }
 
-    /// Whether the registry asks for a login at `/v2/` alone, or wants one without saying which.
+    /// Whether the registry sends a challenge only at `/v2/`, or requires a login without a challenge.
     async fn challenges_at_root(
         &self,
         call: &Call<'_>,
@@ -173,7 +173,7 @@ impl Core {
         }
     }
 
-    /// The last answer counts: a success that says nothing of a limit has none.
+    /// Keeps what the last reply says: a success without a limit means that there is none.
     fn note_rate_limit(&self, registry: &str, headers: &HeaderMap, is_success: bool) {
         if !self.routes.counts_pulls(registry) {
             return;
@@ -206,7 +206,7 @@ impl Core {
             self.note_rate_limit(registry, &failure.headers, false);
         }
         let kind = match failure.into_kind() {
-            // A presigned address that ran out while we queued: the next try gets a new one.
+            // A presigned address that expired while we waited: the next try gets a new one.
             ErrorKind::Denied { message }
                 if is_foreign && message.to_ascii_lowercase().contains("expired") =>
             {
@@ -235,8 +235,8 @@ impl Core {
                 self.guard.sent(asked, &url);
             }
             let mut headers = call.headers.clone();
-            // Another host never sees it: S3 refuses a presigned request that has one (opa#6580), and anybody else would
-            // learn our credentials.
+            // Never to another host: S3 refuses a presigned request that has one (opa#6580), and any other host would learn our
+            // credentials.
             let header = match (own, &redirected) {
                 (true, _) => grant.header.clone(),
                 (false, None) if bugs::is_in(Bug::TokenAbroad) => grant.header.clone(),
@@ -246,7 +246,7 @@ impl Core {
             headers.extend(header.clone().map(|header| (AUTHORIZATION, header)));
             let body = call.body.take();
             let request = Request { method: call.method.clone(), url: url.clone(), headers, body };
-            let mut response = self.patiently(call, &url, request).await?;
+            let mut response = self.send_in_time(call, &url, request).await?;
             self.reached.answered(&url);
             let status = response.status();
             if let Some(next) = redirect(call, &response) {
@@ -305,7 +305,7 @@ impl Core {
         next.map_err(|kind| call.error(kind))
     }
 
-    async fn patiently(&self, call: &Call<'_>, url: &Url, request: Request) -> Result<Response, Error> {
+    async fn send_in_time(&self, call: &Call<'_>, url: &Url, request: Request) -> Result<Response, Error> {
         let network = |error| {
             let registry = call.reference.registry();
             let failure = self.reached.failure(url, error);
@@ -327,13 +327,13 @@ impl Core {
 struct Refusal {
     failure: Failure,
     is_foreign: bool,
-    /// Who it came from, where that is not the registry under its own name.
+    /// The server, if it is not the registry under its own name.
     server: Option<Answerer>,
 }
 
 impl Refusal {
-    /// Whether the registry itself (not a host that it sent us to) wants other credentials. A 403 that says which ones means as much,
-    /// but not to a password that it was just shown.
+    /// Whether the registry itself (not the target of a redirect) requires other credentials. So does a 403 with a challenge,
+    /// unless a password was sent.
     fn is_for_want_of_credentials(&self, had_header: bool) -> bool {
         let is_unauthorized = self.failure.status == StatusCode::UNAUTHORIZED;
         let is_challenge = match Challenge::from_headers(&self.failure.headers) {
@@ -345,7 +345,7 @@ impl Refusal {
         !self.is_foreign && (is_unauthorized || is_challenge || self.failure.is_expired_token())
     }
 
-    /// Whether it may be the address, which the registry gave, that is refused to whoever reads a blob.
+    /// Whether the address that the registry gave for a blob may be what is refused.
     fn is_of_address(&self, call: &Call<'_>) -> bool {
         let is_get = call.action == Action::BlobGet && call.method == Method::GET;
         is_get && self.is_foreign && matches!(self.failure.status.as_u16(), 400 | 401 | 403)
@@ -357,14 +357,14 @@ impl Refusal {
         !self.is_foreign && is_hiding && !self.is_for_want_of_credentials(false)
     }
 
-    /// Whether the registry wants a login and says nothing of the way that can be followed.
+    /// Whether the registry requires a login and sends no challenge that is supported.
     fn lacks_challenge(&self) -> bool {
         let is_unauthorized = self.failure.status == StatusCode::UNAUTHORIZED;
         !self.is_foreign && is_unauthorized && Challenge::from_headers(&self.failure.headers).is_none()
     }
 }
 
-/// Where to go on, if the reply is a redirect that may be followed: not with a body that is gone, and 303 only for reading.
+/// The target of a redirect that may be followed: not with a body that can be sent once, and 303 only for reading.
 fn redirect(call: &Call<'_>, response: &Response) -> Option<String> {
     let follows = match response.status() {
         StatusCode::SEE_OTHER => call.is_read(),

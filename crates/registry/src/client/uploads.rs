@@ -16,18 +16,18 @@ use crate::net::location;
 use crate::net::response::{self, CONTENT_DIGEST};
 use crate::reference::Reference;
 
-/// What came of asking for an upload.
+/// The answer to the start of an upload.
 #[derive(Debug)]
 pub(crate) enum Started {
-    /// The registry took the blob from the repository that was named.
+    /// The repository has the blob, mounted or from before.
     Mounted,
-    /// The bytes are wanted at this address.
+    /// The bytes have to be sent to this address.
     Session(Url),
 }
 
-/// Opens an upload; with `from`, asks the registry to take the blob from that repository instead. No retry.
+/// Opens an upload; with `from`, asks the registry to mount the blob from that repository instead. No retry.
 ///
-/// The session that a refused mount opens is used: a second POST would be one too many, and ECR counts them.
+/// The session that a refused mount opens is used: ECR counts each POST.
 pub(crate) async fn start(
     connection: &Connection,
     target: &Reference,
@@ -37,7 +37,7 @@ pub(crate) async fn start(
     let mut url = connection.url(target, "blobs/uploads/")?;
     if let Some(from) = from {
         let route = connection.core.routes.get(target.registry()).map_err(|kind| Error::of(target, kind))?;
-        // Both, always: Quay fails on a mount without a source.
+        // Always both: Quay fails on a mount without `from`.
         url.query_pairs_mut()
             .append_pair("mount", &digest.to_string())
             .append_pair("from", &route.repository(from));
@@ -48,10 +48,10 @@ pub(crate) async fn start(
     call.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     let response = connection.send(call).await?;
     let address = response::header(response.headers(), LOCATION.as_str());
-    // Servers that say 201 to whatever begins an upload name its session all the same.
+    // Some servers answer 201 to any start of an upload, and still name its session.
     let is_session = address.is_some_and(|address| address.contains("/uploads/"));
     if response.status() == StatusCode::CREATED && !is_session {
-        // Where the reply does not name the blob, its 201 may be one to whatever comes.
+        // If the reply does not name the blob, it may be a 201 to any start.
         let names = |text: &str| text.contains(&digest.to_string());
         let is_named = response::header(response.headers(), CONTENT_DIGEST).is_some_and(names);
         if from.is_some() && (is_named || address.is_some_and(names)) {
@@ -66,7 +66,7 @@ pub(crate) async fn start(
     match address {
         Some(address) => {
             let plain = connection.core.routes.plain_hosts(target.registry());
-            // What is sent there is ours: only a host that the user named may have it by plain http.
+            // Our bytes are sent there: by plain http only to a host that the user named.
             let plain = location::Plain { is_plain: false, ..plain };
             let session = location::resolve_blob(answered_at(&response, &url), address, &plain);
             let session = session.map_err(|kind| Error::of(target, kind))?;
@@ -75,7 +75,7 @@ pub(crate) async fn start(
             }
             Ok(Started::Session(session))
         }
-        // Whatever stands before the registry may have answered in its place, as in [`response::not_done`].
+        // A proxy before the registry may have answered instead of it, as in [`response::not_done`].
         None => {
             let message = format!("HTTP {} without a `Location`", response.status().as_u16());
             Err(Error::of(target, ErrorKind::UploadLost { message }))
@@ -83,8 +83,8 @@ pub(crate) async fn start(
     }
 }
 
-/// Sends a whole blob to `session` in one PUT, the form that every registry takes: ECR's answers to PATCH (201 instead of
-/// 202, a `Range` that stays behind) have broken several clients. No retry: the body is gone.
+/// Sends a whole blob to `session` in one PUT, the form that every registry supports: ECR's answers to PATCH (201 instead of
+/// 202, a `Range` that is too small) have broken several clients. No retry: the body cannot be sent twice.
 pub(crate) async fn finish(
     connection: &Connection,
     target: &Reference,
@@ -99,7 +99,7 @@ pub(crate) async fn finish(
     call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     call.body = Payload::stream(body);
     let response = connection.send(call).await.map_err(|error| match error.kind() {
-        // A server that does not know its session, behind something that balances loads: not all say it by the code for it.
+        // Behind a load balancer, a server may not know the session, and not all use the code for that.
         ErrorKind::NotFound { message } => {
             Error::of(target, ErrorKind::UploadLost { message: message.clone() })
         }

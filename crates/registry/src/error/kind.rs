@@ -1,4 +1,4 @@
-//! The kinds of failures, and their words.
+//! The kinds of errors, and their messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,42 +25,42 @@ pub enum ErrorKind {
     /// The token service, which the registry names, gives no token.
     #[error("the token service {service} gives no token: {answer}")]
     TokenService {
-        /// Its host, with its port where it has one.
+        /// Its host, with its port if it has one.
         service: String,
         /// What it answers.
         answer: String,
     },
-    /// The credentials ran out in the middle of a request that could not be repeated; they are new by now.
+    /// The credentials expired during a request that cannot be repeated; they have been renewed.
     #[error("the credentials expired in the middle of an upload{}", said(message))]
     Expired {
         /// What the registry said.
         message: String,
     },
-    /// The credentials are good and do not allow it: 403.
+    /// The credentials are valid and do not allow it: 403.
     #[error("access denied{}", said(message))]
     Denied {
         /// What the registry said.
         message: String,
     },
-    /// What was asked for by name is not there.
+    /// The manifest or blob does not exist.
     #[error("not found{}", said(message))]
     NotFound {
         /// What the registry said.
         message: String,
     },
-    /// The repository does not exist, and this registry does not make one by itself.
+    /// The repository does not exist, and this registry does not create it.
     #[error("the repository does not exist{}", said(message))]
     NameUnknown {
         /// What the registry said.
         message: String,
     },
-    /// The tag exists and its repository forbids to move it.
+    /// The tag exists and cannot be moved.
     #[error("the tag cannot be overwritten{}", said(message))]
     TagImmutable {
         /// What the registry said.
         message: String,
     },
-    /// The registry says that a blob or a manifest that was just pushed is not there (yet).
+    /// The registry does not have (or not yet) a blob or a manifest that was just pushed.
     #[error("the registry reports a missing blob or manifest{}", said(message))]
     PartUnknown {
         /// What the registry said.
@@ -72,7 +72,7 @@ pub enum ErrorKind {
         /// What the registry said.
         message: String,
     },
-    /// Too many requests: 429, or one of the names that AWS gives it.
+    /// Too many requests: 429, or one of AWS's codes for it.
     #[error("too many requests{}{}", wait_text(*retry_after), said(message))]
     TooManyRequests {
         /// How long the registry asks to wait.
@@ -80,7 +80,7 @@ pub enum ErrorKind {
         /// What the registry said.
         message: String,
     },
-    /// The quota of pulls does not suffice for what the run needs.
+    /// The run needs more pulls than are left.
     #[error("{needed} pulls are needed and {remaining} of {limit} are left{}", window_text(*window))]
     PullsExhausted {
         /// Pulls that the run needs from this registry.
@@ -89,10 +89,10 @@ pub enum ErrorKind {
         remaining: u64,
         /// Pulls in a window.
         limit: u64,
-        /// The window after which all of them are back.
+        /// The time after which all of them are back.
         window: Option<Duration>,
     },
-    /// The registry is there and does not work: 5xx.
+    /// The registry answers and does not work: 5xx.
     #[error("the registry is unavailable (HTTP {status}){}", said(message))]
     Unavailable {
         /// The HTTP status.
@@ -112,7 +112,7 @@ pub enum ErrorKind {
         /// What the registry said.
         message: String,
     },
-    /// Bytes that are not those that were asked for.
+    /// The content has another digest than was asked for.
     #[error("the content has digest {actual}, not {expected}")]
     DigestMismatch {
         /// What was asked for.
@@ -144,74 +144,74 @@ pub enum ErrorKind {
         /// The limit in bytes.
         limit: u64,
     },
-    /// A reply that the protocol does not know.
+    /// A reply that the protocol does not define.
     #[error("unexpected reply: {0}")]
     Protocol(String),
     /// A manifest that cannot be used.
     #[error(transparent)]
     Manifest(ManifestError),
-    /// The registry sends us somewhere we do not go.
+    /// The registry points to an unsafe address.
     #[error("the registry points to {url}, which is refused: {reason}")]
     UnsafeLocation {
-        /// Where it points to, without a query.
+        /// The address, without a query.
         url: String,
-        /// Why we do not go there.
+        /// Why it is unsafe.
         reason: &'static str,
     },
-    /// The index that is wanted names an attestation that the source does not have, and cannot be had without it.
+    /// The index names an attestation that the source does not have, and cannot be copied without it.
     #[error("attestation {digest}, which the index names, is not at the source")]
     AttestationGone {
         /// The attestation.
         digest: Digest,
     },
-    /// The registry's blobs lie at a host by plain http that the user did not allow.
+    /// The registry redirects blobs to a host by plain http that the user did not allow.
     #[error("the registry sends its blobs from http://{host}, which is not encrypted")]
     PlainBlobs {
-        /// The host, with its port where it has one.
+        /// The host, with its port if it has one.
         host: String,
     },
-    /// Nobody signed it whose signature counts.
+    /// It does not have the required signature.
     #[error("{digest} is rejected: {source}")]
     Untrusted {
-        /// What has to be signed.
+        /// What has no such signature.
         digest: Digest,
-        /// Who has to have signed it, and who says so.
+        /// The required signers, and the rule that names them.
         wanted: String,
         /// What is wrong with its signature.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// It has not been known for as long as the caller wants.
+    /// It has been known for less time than the caller requires.
     #[error("{digest} is too new: {why}")]
     TooFresh {
-        /// What is too fresh.
+        /// What is too new.
         digest: Digest,
-        /// Since when it is known, and until when it waits.
+        /// Since when it has been known, and until when it waits.
         why: String,
     },
-    /// Somebody has to have signed it, and it is not known what exactly is to be signed.
+    /// A signature is required, and it is not known of which digest.
     #[error("its digest is not known, so that its signature cannot be checked")]
     Unidentified,
-    /// What the target gives is not what was just written to it.
+    /// The target does not return what was just written to it.
     #[error("read back after it was written: {difference}")]
     ReadBack {
-        /// The first thing that is not as it should be.
+        /// The first difference.
         difference: String,
     },
-    /// The target takes no blob of zero bytes, as Amazon ECR.
+    /// The target does not accept blobs of zero bytes, like Amazon ECR.
     #[error("blob {digest} is empty, and the registry takes no empty blob")]
     EmptyBlob {
         /// The blob.
         digest: Digest,
     },
-    /// There is no connection to be had: it is told at once, or, where a server may be about to start, after a moment.
+    /// The server cannot be reached. Reported at once, or after a moment of retries in case it is about to start.
     #[error("no connection{}", why.text())]
     NoConnection {
         /// Why.
         why: NoConnection,
-        /// What failed, where that is not all that is known.
+        /// The cause, if more is known than `why`.
         source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     },
-    /// A web page in the place of a registry's answer: a proxy's, or that of a server that is no registry.
+    /// A web page instead of a registry's answer, from a proxy or from a server that is not a registry.
     #[error("a web page answers (HTTP {status}), not a registry")]
     Page {
         /// The HTTP status.
@@ -231,7 +231,7 @@ pub enum ErrorKind {
         /// For how long.
         after: Duration,
     },
-    /// The credentials could not be had.
+    /// The credentials cannot be read.
     #[error("no credentials")]
     Credentials {
         /// What failed.
@@ -254,35 +254,35 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether the content was not what it should be. It is transient only as long as the way may be to blame.
+    /// Whether the content was wrong. That is transient as long as it may have been damaged on its way.
     pub(crate) fn is_mismatch(&self) -> bool {
         matches!(self, ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. })
     }
 }
 
-/// Why a server cannot be spoken with.
+/// Why a server cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoConnection {
-    /// Nobody here vouches for the server's certificate.
+    /// The CA of the server's certificate is not trusted.
     UnknownCa,
     /// The certificate is for other names.
     WrongName,
-    /// The certificate has ended, or has not begun.
+    /// The certificate has expired, or is not valid yet.
     NotValidNow,
-    /// The server wants a certificate of ours, or another one.
+    /// The server requires a client certificate, or another one.
     ClientCertificate,
-    /// The server speaks no TLS: plain http, or something else.
+    /// The server does not speak TLS but plain http, or something else.
     PlainHttp,
-    /// What the server says is no reply of HTTP's.
+    /// The server's reply is not HTTP.
     NotHttp,
-    /// Both sides speak TLS and find no common way.
+    /// Both sides speak TLS and have no version or cipher in common.
     Tls,
-    /// No name server knows the name.
+    /// The name cannot be resolved.
     UnknownName,
     /// Nothing listens there.
     Refused,
-    /// The proxy wants a login, or another one.
+    /// The proxy requires a login, or another one.
     ProxyLogin,
     /// The proxy does not let us through.
     ProxyRefuses,

@@ -12,7 +12,7 @@ use crate::reference::Reference;
 
 pub use kind::{ErrorKind, NoConnection};
 
-/// Any error that an implementer of one of this crate's traits wants to hand through.
+/// Any error of an implementation of one of this crate's traits.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A failed operation: what it was about, and why it failed. Cheap to clone, because one failed transfer may fail many
@@ -20,24 +20,24 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
-    /// How long its request, and those that were tried before it, waited in vain.
+    /// How long its request, and the tries before it, waited without success.
     waited: Duration,
 }
 
 struct Inner {
     registry: String,
     subject: String,
-    /// Who answered, where it is not the registry under its own name.
+    /// The server that answered, if it is not the registry under its own name.
     server: Option<Answerer>,
     kind: ErrorKind,
 }
 
-/// A server that answered in a registry's place.
+/// A server that answered instead of the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answerer {
-    /// Where the user says that the registry is reached.
+    /// The server by which the user says that the registry is reached.
     Mirror(String),
-    /// Where the registry sent us.
+    /// The server that the registry redirected us to.
     Redirected(String),
 }
 
@@ -46,7 +46,7 @@ impl Error {
         Self::answered(registry, subject, None, kind)
     }
 
-    /// [`Error::new`], as `server` answered: a mirror, or whom the registry sent us to.
+    /// [`Error::new`] of an answer by `server`: a mirror, or the target of a redirect.
     pub(crate) fn answered(
         registry: &str,
         subject: impl fmt::Display,
@@ -71,8 +71,7 @@ impl Error {
         &self.inner.registry
     }
 
-    /// The host that answered: a mirror's, or that of whom the registry sent us to, else the registry's own. A login that is
-    /// missing is missing there.
+    /// The host that answered: the mirror, the target of a redirect, or the registry. A missing login is missing there.
     pub fn server(&self) -> &str {
         match &self.inner.server {
             Some(Answerer::Mirror(host) | Answerer::Redirected(host)) => host,
@@ -80,7 +79,7 @@ impl Error {
         }
     }
 
-    /// Whether the registry sent us to whom answered.
+    /// Whether the answer came from the target of a redirect.
     pub fn is_redirected(&self) -> bool {
         matches!(self.inner.server, Some(Answerer::Redirected(_)))
     }
@@ -114,8 +113,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let mut cause = std::error::Error::source(&self.inner.kind)?;
-        // Of the network's failures the HTTP library says in four layers that it could not send a request: the innermost cause says
-        // why.
+        // The HTTP library wraps the network's failures in four layers: the innermost cause says why.
         if matches!(self.kind(), ErrorKind::NoConnection { .. } | ErrorKind::Network { .. }) {
             while let Some(below) = cause.source() {
                 cause = below;

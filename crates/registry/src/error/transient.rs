@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::{Error, ErrorKind, NoConnection};
 
 impl Error {
-    /// Whether the same request may well succeed in a moment. Named signatures only: what is not known to pass by itself
-    /// is reported at once.
+    /// Whether the same request may succeed in a moment. An error that is not known to be transient is reported at once.
     pub fn is_transient(&self) -> bool {
         match self.kind() {
             // Docker Hub's pulls come back over hours, its other limits within a minute.
@@ -31,14 +30,14 @@ impl Error {
         }
     }
 
-    /// Whether it is worth a moment and no more: a server that does not exist is more likely to be named wrongly than about to start,
-    /// and a reply that is not HTTP is hardly a disturbance.
+    /// Whether it is retried for a moment only: if a server does not exist, its name is more likely to be wrong than the server
+    /// to be about to start, and a reply that is not HTTP is rarely transient.
     pub(crate) fn is_brief(&self) -> bool {
         use NoConnection::{NotHttp, Refused, UnknownName};
         matches!(self.kind(), ErrorKind::NoConnection { why: NotHttp | Refused | UnknownName, .. })
     }
 
-    /// Whether the registry is out of reach, or does not work at the moment: neither its answer nor a refusal came.
+    /// Whether the registry is out of reach, or does not work at the moment: it neither answered nor refused.
     pub fn is_out_of_reach(&self) -> bool {
         match self.kind() {
             ErrorKind::Unavailable { .. } | ErrorKind::Stalled { .. } | ErrorKind::TooManyRequests { .. } => {

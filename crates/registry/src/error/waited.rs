@@ -9,8 +9,7 @@ pub(crate) fn after(error: Error, waited: Duration) -> Error {
     Error { waited: error.waited.max(waited), ..error }
 }
 
-/// How long was waited for what came to this error. A transfer in which something moved counts for nothing: only how long it stood
-/// still at its end.
+/// How long was waited before this error. Of a transfer, only the time without progress at its end counts.
 pub(crate) fn waited(error: &Error) -> Duration {
     match error.kind() {
         ErrorKind::Stalled { after, .. } => error.waited.max(*after),

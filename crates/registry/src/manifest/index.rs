@@ -12,12 +12,12 @@ use crate::platform::Platform;
 pub struct Index {
     /// The manifests in order.
     pub manifests: Vec<Descriptor>,
-    /// What those that do not say a platform are for, by their own configurations, as far as that was looked at: their positions in
+    /// The platforms of entries that do not say one, from their configurations, as far as those were read: positions in
     /// `manifests`, and for an index each platform in it.
     pub(crate) told: Vec<(usize, Platform)>,
     /// The position of each of them among all entries.
     pub(super) positions: Vec<usize>,
-    /// Entries whose digest is of an algorithm that no registry of ours takes. Nobody may want them.
+    /// Entries whose digest is of another algorithm than sha256. They are only an error if they have to be copied.
     pub(crate) foreign: Vec<Foreign>,
 }
 

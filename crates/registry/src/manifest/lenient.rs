@@ -1,4 +1,4 @@
-//! Manifests as other encoders write them: a field that nobody filled is an empty text, an annotation may be a number.
+//! Manifests as other encoders write them: an unused field is an empty text, an annotation may be a number.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::media_type::{Kind, OCI_IMAGE, OCI_INDEX, SCHEMA_1};
 
-/// The annotations that are texts, as all that are read here are.
+/// The annotations that are texts. No other ones are used here.
 pub(super) fn texts<'de, D>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -20,7 +20,7 @@ where
     Ok(all.map(|all| all.into_iter().filter_map(text).collect()))
 }
 
-/// What a manifest says that it is; where it says nothing, what it can only be. OCI's may leave it out, docker's never do.
+/// The media type in a manifest, or the only possible one: OCI's may leave it out, docker's never do.
 pub(super) fn own_type(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

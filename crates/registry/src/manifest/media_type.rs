@@ -1,6 +1,6 @@
 //! Media types of manifests.
 
-/// What is asked for: both families, indexes included, so that a registry converts nothing.
+/// The types that are accepted: both families, indexes included, so that a registry converts nothing.
 pub const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -12,9 +12,9 @@ pub const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
 pub enum Kind {
     /// One image, or an artifact shaped like one.
     Image,
-    /// A list of manifests, one a platform.
+    /// A list of manifests, one for each platform.
     Index,
-    /// Anything else, docker's schema 1 among it.
+    /// Anything else, for instance docker's schema 1.
     Other,
 }
 
@@ -31,13 +31,13 @@ impl Kind {
     }
 }
 
-/// Whether `media_type` names a manifest, one that is not taken among them: then it is not for the manifest to say otherwise.
+/// Whether `media_type` names a manifest, supported or not: then the type inside the manifest does not replace it.
 pub(crate) fn is_manifest(media_type: &str) -> bool {
     Kind::of(media_type) != Kind::Other
         || media_type.starts_with("application/vnd.docker.distribution.manifest.")
 }
 
-/// Docker's schema 1, which has no configuration and is not taken.
+/// Docker's schema 1, which has no configuration and is not supported.
 pub(super) const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 
 pub(crate) const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -1,4 +1,4 @@
-//! Manifests: kept as the bytes they came in, so that digests survive, with parsed views for those who look inside.
+//! Manifests: kept as the bytes they came in, so that digests survive, with parsed views.
 
 mod index;
 mod lenient;
@@ -26,7 +26,7 @@ pub use trim::SOURCE_DIGEST_ANNOTATION;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// The content's media type; empty where a registry did not say.
+    /// The content's media type; empty if a registry did not say it.
     #[serde(default, deserialize_with = "crate::lenient::or_default")]
     pub media_type: String,
     /// The content's digest.
@@ -42,12 +42,12 @@ pub struct Descriptor {
     /// What kind of artifact it is, in a referrers list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// Where else the content can be had.
+    /// Other addresses of the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub urls: Option<Vec<String>>,
 }
 
-/// A blob: of its descriptor what it takes to copy it.
+/// The part of a blob's descriptor that is needed to copy it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blob {
     /// Its digest.
@@ -63,7 +63,7 @@ impl From<&Descriptor> for Blob {
 }
 
 impl Descriptor {
-    /// A descriptor of nothing but type, digest and size.
+    /// A descriptor with only type, digest and size.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.into(),
@@ -91,14 +91,14 @@ impl Descriptor {
         self.platform.as_ref().is_some_and(Platform::is_known)
     }
 
-    /// Whether this is an image's configuration, not an artifact's, and of a size that one has.
+    /// Whether this is an image's configuration, not an artifact's, and of a plausible size.
     pub(crate) fn is_configuration(&self) -> bool {
         let types =
             ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
         types.contains(&self.media_type.as_str()) && self.size <= size_limits::BLOB_IN_MEMORY
     }
 
-    /// Whether registries never hold the content: Windows base layers, which come from their vendor's address alone.
+    /// Whether registries never hold the content: Windows base layers, which only come from their vendor's address.
     pub fn is_foreign(&self) -> bool {
         media_type::is_foreign_layer(&self.media_type)
             && self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
@@ -118,7 +118,7 @@ pub struct Manifest {
 /// What an image manifest names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The configuration, where the manifest has one.
+    /// The configuration, if the manifest has one.
     pub config: Option<Descriptor>,
     /// The layers in order.
     pub layers: Vec<Descriptor>,
@@ -126,7 +126,7 @@ pub struct Image {
     pub subject: Option<Descriptor>,
 }
 
-/// Why bytes are no manifest that this crate can read.
+/// Why this crate cannot read bytes as a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
@@ -144,16 +144,16 @@ pub enum ManifestError {
         /// What the manifest's `mediaType` says.
         inside: String,
     },
-    /// A field whose name some readers take for another one's.
+    /// A field whose name some readers read as another one.
     #[error("ambiguous manifest: {0}")]
     Ambiguous(#[from] Ambiguous),
     /// A part is named by a digest of another algorithm than sha256.
     #[error("the digest algorithm of `{0}` is not supported, sha256 is")]
     Algorithm(String),
-    /// More descriptors than any image has.
+    /// More descriptors than the limit.
     #[error("{0} descriptors exceed the limit of {max}", max = size_limits::DESCRIPTORS)]
     TooMany(usize),
-    /// None, or not all, of the wanted platforms are in the index.
+    /// Some of the wanted platforms are not in the index.
     #[error("no {missing}: it has {available}")]
     Platform {
         /// The platforms that are missing, for people.
@@ -172,7 +172,7 @@ struct Shape<'a> {
     config: Option<Descriptor>,
     #[serde(default, deserialize_with = "crate::lenient::or_default")]
     layers: Vec<Descriptor>,
-    /// The artifact manifest of OCI 1.1's release candidates called its layers so.
+    /// The layers in the artifact manifest of OCI 1.1's release candidates.
     #[serde(default, deserialize_with = "crate::lenient::or_default")]
     blobs: Vec<Descriptor>,
     subject: Option<Descriptor>,
@@ -186,8 +186,8 @@ impl Manifest {
         Self { media_type: bare(&media_type.into()), digest: Digest::of(&bytes), bytes, names }
     }
 
-    /// A manifest from a server that does not know manifests' media types (a plain store says `binary/octet-stream`, a file server
-    /// `text/plain`): then the manifest's own word for itself counts.
+    /// A manifest from a server that does not know manifests' media types (a plain store says `binary/octet-stream`, a file
+    /// server `text/plain`): then the media type inside the manifest counts.
     pub(crate) fn received(media_type: &str, bytes: Vec<u8>) -> Self {
         let manifest = Self::new(media_type, bytes);
         if media_type::is_manifest(&manifest.media_type) {
@@ -227,7 +227,7 @@ impl Manifest {
     /// The image that it describes.
     ///
     /// # Errors
-    /// When it is malformed or no image manifest.
+    /// When it is malformed or not an image manifest.
     pub fn image(&self) -> Result<Image, ManifestError> {
         let shape = shape(self)?;
         if self.kind() != Kind::Image {
@@ -241,7 +241,7 @@ impl Manifest {
     /// The index that it is.
     ///
     /// # Errors
-    /// When it is malformed or no index.
+    /// When it is malformed or not an index.
     pub fn index(&self) -> Result<Index, ManifestError> {
         let shape = shape(self)?;
         if self.kind() != Kind::Index {
@@ -253,13 +253,13 @@ impl Manifest {
     }
 }
 
-/// The manifest that this one is about, if it says so.
+/// The manifest that this one is about, if there is one.
 pub(crate) fn subject(manifest: &Manifest) -> Option<Digest> {
     Some(shape(manifest).ok()?.subject?.digest)
 }
 
-/// A manifest that contradicts its reply's media type is refused: one reader would take it for an image, the next for
-/// an index ([CVE-2021-41190](https://github.com/opencontainers/distribution-spec/security/advisories/GHSA-mc8v-mgrf-8f4m)).
+/// A manifest that contradicts its reply's media type is refused: one reader would read it as an image, the next as an index
+/// ([CVE-2021-41190](https://github.com/opencontainers/distribution-spec/security/advisories/GHSA-mc8v-mgrf-8f4m)).
 fn shape(manifest: &Manifest) -> Result<Shape<'_>, ManifestError> {
     manifest.names.clone()?;
     let shape: Shape<'_> =

@@ -86,7 +86,7 @@ fn types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_r
         let manifest = Manifest::received(outside, image(IMAGE.into()).into());
         assert!(manifest.image().is_err() && manifest.index().is_err(), "{outside}");
     }
-    // What does not say what it is is not guessed where both readings are there.
+    // A type is not guessed if both readings are possible.
     let both = serde_json::json!({ "schemaVersion": 2, "config": config, "manifests": [] }).to_string();
     assert_eq!(Manifest::received("", both.into()).kind(), Kind::Other);
     let first = Manifest::received("application/json", br#"{"schemaVersion":1,"fsLayers":[]}"#.to_vec());

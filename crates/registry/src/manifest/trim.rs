@@ -18,7 +18,7 @@ impl Manifest {
     /// The descriptor of the first image for `platform`.
     ///
     /// # Errors
-    /// When this is no index, or has no such image.
+    /// When this is not an index, or has no such image.
     pub fn select(&self, platform: &Platform) -> Result<Descriptor, ManifestError> {
         self.index()?.select(platform)
     }
@@ -28,7 +28,7 @@ impl Manifest {
     /// If nothing is to be dropped, the index itself: its digest, and so its signatures, stay valid.
     ///
     /// # Errors
-    /// When this is no index, or lacks one of the platforms.
+    /// When this is not an index, or lacks one of the platforms.
     pub fn trim(&self, platforms: &[Platform]) -> Result<Self, ManifestError> {
         self.index()?.trim(self, platforms)
     }
@@ -36,7 +36,7 @@ impl Manifest {
     /// The index without these manifests.
     ///
     /// # Errors
-    /// When this is no index.
+    /// When this is not an index.
     pub(crate) fn without(&self, gone: &[Digest]) -> Result<Self, ManifestError> {
         let index = self.index()?;
         let stays = |position: &usize| {
@@ -48,7 +48,7 @@ impl Manifest {
 }
 
 impl Index {
-    /// [`Manifest::select`], by all that is known of the index.
+    /// [`Manifest::select`], with the platforms that were read from configurations.
     ///
     /// # Errors
     /// It has no such image.
@@ -59,7 +59,7 @@ impl Index {
         }
     }
 
-    /// [`Manifest::trim`] of the manifest that this index was read from, by all that is known of it.
+    /// [`Manifest::trim`] of the manifest that this index was read from, with the platforms that were read from configurations.
     ///
     /// # Errors
     /// It lacks one of the platforms.
@@ -67,7 +67,7 @@ impl Index {
         with_entries(source, self, &keep(self, platforms)?)
     }
 
-    /// The position of the first image that says that it is for `platform`, else of the first that is.
+    /// The position of the first image that the index names for `platform`, otherwise of the first by its configuration.
     pub(crate) fn find(&self, platform: &Platform) -> Option<usize> {
         let said = self.manifests.iter().position(|descriptor| {
             descriptor.attests().is_none()
@@ -97,7 +97,7 @@ fn rewrite(source: &Manifest, kept: &[usize]) -> Result<String, serde_json::Erro
         match name.as_str() {
             "manifests" => out.push(format!(r#""manifests":[{}]"#, pick(value, kept)?)),
             "annotations" => annotations = Some(value),
-            // ECR wants it, and it is the first thing readers look for: put in front below.
+            // ECR requires it, and readers look for it first: it is put in front below.
             "mediaType" => {}
             other => out.push(format!("{}:{value}", serde_json::to_string(other)?)),
         }
@@ -118,7 +118,7 @@ fn pick(manifests: &RawValue, kept: &[usize]) -> Result<String, serde_json::Erro
 }
 
 fn annotated(annotations: Option<&RawValue>, source: Digest) -> Result<String, serde_json::Error> {
-    // Not every value is the text that it should be; whatever it is, it stays.
+    // Not every value is a text as it should be; it is kept as it is.
     let mut map: std::collections::BTreeMap<String, Value> = match annotations {
         Some(value) => serde_json::from_str::<Option<_>>(value.get())?.unwrap_or_default(),
         None => std::collections::BTreeMap::new(),

@@ -27,7 +27,7 @@ use crate::transfer::source::Kept;
 /// Manifests of one image that are put at once.
 const MANIFESTS_AT_ONCE: usize = 8;
 
-/// What came of one job.
+/// The result of one job.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// What was wanted.
@@ -36,7 +36,7 @@ pub struct Outcome {
     pub result: Result<Copied, Error>,
 }
 
-/// An image that is where it should be.
+/// An image that the target has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
     /// What the target's tag names.
@@ -49,7 +49,7 @@ pub struct Copied {
     pub bytes: u64,
     /// Blobs that were sent.
     pub sent: usize,
-    /// Blobs that the target took from another of its repositories.
+    /// Blobs that the target mounted from another of its repositories.
     pub mounted: usize,
     /// Bytes that were not sent because of that.
     pub mounted_bytes: u64,
@@ -62,16 +62,15 @@ pub struct Copied {
 }
 
 impl Mirror {
-    /// Does what `plan` says. An image that fails does not keep the others from being copied; the outcomes are in the plan's
-    /// order.
+    /// Carries out `plan`. If an image fails, the others are still copied; the outcomes are in the plan's order.
     ///
-    /// Boxed, as [`Mirror::plan`] is: the code of a bare future is made in the crate that awaits it, and where that is not optimised,
-    /// nor is this.
+    /// Boxed, like [`Mirror::plan`]: a bare future is compiled in the crate that awaits it, and optimised only if that crate
+    /// is.
     pub fn apply<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
             let shared_blobs = SharedBlobs::new(self, plan);
             let (shared_blobs, check) = (&shared_blobs, &Check::new(self, false));
-            // In order: an image waits only for those before it, so those have to be under way.
+            // In order: an image waits only for those before it, so those have to be in progress.
             let images = stream::iter(0..plan.images.len())
                 .map(|image| finish(self, (image, &plan.images[image]), shared_blobs, check));
             let outcomes = gather(images.buffered(IMAGES_AT_ONCE), plan.images.len()).await;
@@ -160,7 +159,7 @@ fn tell_end(mirror: &Mirror, image: usize, result: &Result<Copied, Error>) {
     });
 }
 
-/// What an image lacks that the target has.
+/// Copies the artifacts that are missing at an image that the target has.
 async fn add_artifacts(
     image_copy: ImageCopy<'_>,
     job: &Job,
@@ -174,7 +173,7 @@ async fn add_artifacts(
     Ok(Copied::new(digest, None, Totals::default(), warnings))
 }
 
-/// A client whose retries are told as this image's.
+/// A client that reports its retries as this image's.
 fn telling(mirror: &Mirror, image: usize) -> Client {
     let events = mirror.events.clone();
     mirror.client.watched(Arc::new(move |error, pause| {
@@ -250,7 +249,7 @@ async fn put_claimed(image_copy: ImageCopy<'_>, content: &Content) -> Result<(),
     Ok(())
 }
 
-/// All manifests, the tag last. What of the artifacts was not copied comes back.
+/// Puts all manifests, the tag last. Returns warnings of artifacts that were not copied.
 async fn put_all(image_copy: ImageCopy<'_>, job: &Job, content: &Content) -> Result<Vec<String>, Error> {
     put_children(image_copy, content).await?;
     if bugs::is_in(Bug::LateArtifacts) {
@@ -275,7 +274,7 @@ async fn put_children(image_copy: ImageCopy<'_>, content: &Content) -> Result<()
     Ok(())
 }
 
-/// The manifest that stands on all others, by the target's tag or its own digest.
+/// Puts the manifest above all others, by the target's tag or its own digest.
 pub(super) async fn put_top(
     image_copy: ImageCopy<'_>,
     target: &Reference,
@@ -284,7 +283,7 @@ pub(super) async fn put_top(
     let Some(digest) = content.tree.gone.first() else {
         return put(image_copy, target, &content.tree.top).await;
     };
-    // An index whose attestation is gone: some registries take it, and those that do not will not in a minute either.
+    // An index whose attestation is gone: some registries accept it, and the others will not accept it later either.
     let client = Client { connection: image_copy.client.connection.hasty() };
     let put = put(ImageCopy { client: &client, ..image_copy }, target, &content.tree.top).await;
     put.map_err(|error| match error.kind() {
@@ -309,8 +308,8 @@ pub(super) async fn put(
     image_copy.client.put_manifest(reference, manifest).await
 }
 
-/// A source that is no index has no platform but its configuration's. It passed on its way to the target; only if it did not, it
-/// is asked for. What says nothing, an artifact for instance, is what it is wanted for.
+/// The platform of a source that is not an index is in its configuration. That was kept when it was copied, or is read now. A
+/// configuration without a platform, an artifact's for instance, fits any.
 async fn check_platform(image_copy: ImageCopy<'_>, job: &Job, content: &Content) -> Result<(), Error> {
     let (Some(_), Platforms::Only(platforms)) = (content.config, &job.platforms) else { return Ok(()) };
     let found = match image_copy.keep.and_then(|(_, kept)| kept.get()) {

@@ -27,7 +27,7 @@ const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 /// Artifacts about artifacts, a signed SBOM for instance.
 const DEPTH: usize = 2;
 
-/// Artifacts of one image: nobody has more, and a list that never ends is no reason to copy forever.
+/// Artifacts of one image: no image has more, and an endless list must not be copied forever.
 const MAX_ARTIFACTS: usize = 200;
 
 /// Manifests whose tags are looked for at once.
@@ -36,9 +36,9 @@ const LOOKS_AT_ONCE: usize = 4;
 /// What a source's cosign tags name, in the order of [`SUFFIXES`].
 type Tagged = Vec<Option<Descriptor>>;
 
-/// Copies what is about the image, before its tag is put: whoever finds the tag finds its signatures, and a run that ended in
-/// between is not taken for complete by the next one. Whatever a registry refuses is a warning
-/// (ECR answers some of them with 405, [containers-roadmap#2783](https://github.com/aws/containers-roadmap/issues/2783)).
+/// Copies the artifacts of the image before its tag is put: a reader of the tag finds its signatures, and the next run does not
+/// skip what an interrupted one has left out. What a registry refuses is a warning (ECR answers some of them with 405,
+/// [containers-roadmap#2783](https://github.com/aws/containers-roadmap/issues/2783)).
 ///
 /// # Errors
 /// A registry that does not work at the moment: the next run tries again.
@@ -49,16 +49,16 @@ pub(super) async fn copy(image_copy: ImageCopy<'_>, content: &Content) -> Result
     Ok(artifacts.warnings)
 }
 
-/// What there may be artifacts about, of an image that is to be copied.
+/// What there may be artifacts of, for an image that is to be copied.
 fn subjects_of(content: &Content) -> Vec<Digest> {
     let tree = &content.tree;
     let children = tree.children.iter().map(|(_, child)| child.digest());
-    // A child that the target has already may lack what is about it: an earlier run may have ended before.
+    // A child that the target has may lack its artifacts: an earlier run may have ended before them.
     let children = children.chain(tree.present.iter().copied());
     std::iter::once(content.digest).chain(children).collect()
 }
 
-/// [`copy`] of an image that the target has.
+/// [`copy`] for an image that the target has.
 ///
 /// # Errors
 /// As [`copy`].
@@ -69,8 +69,8 @@ pub(super) async fn complete(image_copy: ImageCopy<'_>, digest: Digest) -> Resul
     Ok(artifacts.warnings)
 }
 
-/// Whether [`look_for`] has something to look for: an image that is up to date may lack what is about it, as artifacts may not have
-/// been wanted when it was copied; and where pulls are counted, those of what is copied are told before.
+/// Whether [`look_for`] has something to look for: an image that is up to date may lack artifacts, because they were not wanted
+/// when it was copied; and if pulls are counted, the plan names those of the artifacts too.
 pub(super) fn are_looked_for(mirror: &Mirror, planned: &Planned) -> bool {
     let Planned { job, action, unanswered: None, .. } = planned else { return false };
     let is_in_question = match action {
@@ -81,12 +81,12 @@ pub(super) fn are_looked_for(mirror: &Mirror, planned: &Planned) -> bool {
     job.artifacts && is_in_question && !bugs::is_in(Bug::ForgottenArtifacts)
 }
 
-/// Looks for what is about an image. Where it is up to date, once: what was found or copied then is remembered, so that there is
-/// nothing to ask any more. With it, what is to be read from a source that counts pulls.
+/// Looks for the artifacts of an image; of one that is up to date only once, as the result is remembered. Returns also what is
+/// to be read from a source that counts pulls.
 pub(super) async fn look_for(mirror: &Mirror, planned: Planned) -> (Planned, Vec<Digest>) {
     let job = &planned.job;
     if let Some(content) = planned.content() {
-        // What cannot be found out is told when it is copied.
+        // An error is reported when the image is copied.
         let unread = Missing::of(mirror, job, subjects_of(content)).await.map(|missing| missing.unread);
         return (planned, unread.unwrap_or_default());
     }
@@ -100,7 +100,7 @@ pub(super) async fn look_for(mirror: &Mirror, planned: Planned) -> (Planned, Vec
             remember(mirror, job, digest);
             (Planned { warnings: [planned.warnings, warnings].concat(), ..planned }, Vec::new())
         }
-        // What is refused is told when the rest is copied.
+        // Warnings are reported when the rest is copied.
         Ok(Missing { count: missing, unread, .. }) => {
             (Planned { action: Action::Complete { digest, missing }, ..planned }, unread)
         }
@@ -115,7 +115,7 @@ pub(super) async fn look_for(mirror: &Mirror, planned: Planned) -> (Planned, Vec
 #[derive(Default)]
 struct Missing {
     count: usize,
-    /// Those that copying them reads from a source that counts pulls.
+    /// Those that have to be read from a source that counts pulls.
     unread: Vec<Digest>,
     /// What could not be found out.
     warnings: Vec<String>,
@@ -139,7 +139,7 @@ impl Missing {
     }
 }
 
-/// What there may be artifacts about: the image and all below it, as the target has it, which costs no pull.
+/// What there may be artifacts of: the image and all manifests below it, read from the target, which costs no pull.
 async fn subjects(client: &Client, target: &Reference, digest: Digest) -> Result<Vec<Digest>, Error> {
     let (mut subjects, mut level) = (vec![digest], vec![digest]);
     for _ in 0..size_limits::INDEX_DEPTH {
@@ -155,24 +155,25 @@ async fn subjects(client: &Client, target: &Reference, digest: Digest) -> Result
     Ok(subjects)
 }
 
-/// Whether the artifacts were copied, or looked for, before. What costs nothing to ask is asked: two files have one name.
+/// Whether the artifacts were copied, or looked for, before. In-process registries are always asked: that costs nothing, and
+/// two files may have the same name.
 fn are_known(mirror: &Mirror, job: &Job, digest: Digest) -> bool {
     let connection = &mirror.client.connection;
     let is_served = [&job.source, &job.target].iter().any(|name| connection.is_served(name.registry()));
     !is_served && mirror.mapping.has_artifacts(&job.source, &job.target.with_digest(digest))
 }
 
-/// Remembers that there is nothing to ask any more.
+/// Remembers that the artifacts were looked for and copied.
 pub(super) fn remember(mirror: &Mirror, job: &Job, digest: Digest) {
     mirror.mapping.record_artifacts(&job.source, &job.target.with_digest(digest));
 }
 
-/// What is about one image, on its way to the target.
+/// The artifacts of one image, copied or counted.
 struct Artifacts<'a> {
     image_copy: ImageCopy<'a>,
-    /// Whether they are copied; else they are counted.
+    /// Whether they are copied; otherwise they are counted.
     copies: bool,
-    /// The image where the target has not been given its manifest yet.
+    /// The image, as long as the target does not have its manifest.
     anchor: Option<&'a Content>,
     seen: HashSet<Digest>,
     missing: Missing,
@@ -185,14 +186,14 @@ impl<'a> Artifacts<'a> {
         Self { image_copy, copies, anchor: None, seen, missing, warnings: Vec::new() }
     }
 
-    /// Takes what is about each of `subjects`, and what is about that.
+    /// Copies or counts the artifacts of each of `subjects`, and the artifacts of those.
     async fn walk(&mut self, subjects: Vec<Digest>) -> Result<(), Error> {
         let image_copy = self.image_copy;
         self.seen.extend(&subjects);
         let tags = stream::iter(subjects)
             .map(|subject| async move { (subject, find_tagged(image_copy, subject).await) })
             .buffered(LOOKS_AT_ONCE);
-        // All of them before anything else is awaited: one that nobody polls may hold what the others wait for, a token's lock.
+        // All of them before anything else is awaited: a future that is not polled may hold a lock that the others wait for.
         let tags: Vec<(Digest, Result<Tagged, Error>)> = tags.collect().await;
         for (subject, tagged) in tags {
             self.take_all(subject, tagged).await?;
@@ -226,7 +227,7 @@ impl<'a> Artifacts<'a> {
     fn warn_of<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
         match result {
             Ok(done) => Ok(Some(done)),
-            // Bytes that are wrong at their source are so the next time, too.
+            // Bytes that are wrong at their source are wrong the next time, too.
             Err(error) if error.is_transient() && !error.kind().is_mismatch() => Err(error),
             Err(error) => {
                 self.warn(format!("an artifact was not copied: {error}"));
@@ -251,7 +252,7 @@ impl<'a> Artifacts<'a> {
             let (source, target) = (tagged(image_copy.source, &tag)?, tagged(image_copy.target, &tag)?);
             match image_copy.client.look_up(&target).await?.map(|here| here.digest) {
                 Some(here) if here == there.digest => continue,
-                // Signed there by somebody else, as companies sign what they mirror.
+                // Signed there by another signer, as companies sign what they mirror.
                 Some(here) if image_copy.mirror.mapping.target_digest(&target) != Some(here) => {
                     self.warn(format!("{target} is another one than {source} and is left as it is"));
                     continue;
@@ -268,7 +269,7 @@ impl<'a> Artifacts<'a> {
         Ok(())
     }
 
-    /// Takes the artifacts that name `subject`, and returns their digests.
+    /// Copies or counts the artifacts that name `subject`, and returns their digests.
     async fn take_referrers(&mut self, subject: Digest) -> Result<Vec<Digest>, Error> {
         let image_copy = self.image_copy;
         let listed = lists::referrers(image_copy.client, image_copy.source, subject).await?;
@@ -279,7 +280,7 @@ impl<'a> Artifacts<'a> {
             match lists::referrers(image_copy.client, image_copy.target, subject).await {
                 Ok(here) => here.into_iter().map(|descriptor| descriptor.digest).collect(),
                 Err(error) if error.is_transient() => return Err(error),
-                // Who does not say may still take them.
+                // A registry that does not list them may still accept them.
                 Err(_) => HashSet::new(),
             };
         let (mut found, mut copied) = (Vec::new(), Vec::new());
@@ -288,14 +289,14 @@ impl<'a> Artifacts<'a> {
             if self.seen.len() >= MAX_ARTIFACTS || self.seen.contains(&digest) {
                 continue;
             }
-            // Where it is a pull, it is read to be copied alone.
+            // If reading it is a pull, it is read only to be copied.
             let is_counted = image_copy.client.rate_limit(image_copy.source.registry()).is_some();
             if !self.copies && is_counted && !here.contains(&digest) {
                 self.miss(digest);
             } else if !here.contains(&digest) {
                 let source = image_copy.source.with_digest(digest);
                 let Some(manifest) = self.read(&source, digest).await? else { continue };
-                // Lists are what somebody wrote down; what an artifact is about, it says itself.
+                // A list may be wrong; the artifact itself names its subject.
                 if subject_of(&manifest) != Some(subject) {
                     continue;
                 }
@@ -315,7 +316,7 @@ impl<'a> Artifacts<'a> {
         Ok(found)
     }
 
-    /// One that the target lacks.
+    /// Counts one that the target lacks.
     fn miss(&mut self, digest: Digest) {
         let ImageCopy { mirror, client, source, .. } = self.image_copy;
         self.missing.count += 1;
@@ -329,7 +330,7 @@ impl<'a> Artifacts<'a> {
         pulls::read_once(self.image_copy.client, &*self.image_copy.mirror.mapping, source, digest).await
     }
 
-    /// A registry without the referrers API lists nothing by itself.
+    /// Adds to the list of a registry without the referrers API.
     async fn list_referrers(&self, subject: Digest, copied: &[Descriptor]) -> Result<(), Error> {
         let image_copy = self.image_copy;
         match lists::missing_referrers(image_copy.client, image_copy.target, subject, copied).await? {
@@ -350,8 +351,8 @@ impl<'a> Artifacts<'a> {
         put(image_copy, target, manifest).await
     }
 
-    /// Puts the image by its digest, without its tag: not every registry takes what is about a manifest that it does not have.
-    /// Where one refuses that, the tag says why.
+    /// Puts the image by its digest, without its tag: not every registry accepts artifacts of a manifest that it does not have.
+    /// If this is refused, the put of the tag says why.
     async fn anchor(&mut self) -> Result<(), Error> {
         let Some(content) = self.anchor else { return Ok(()) };
         let target = self.image_copy.target.with_digest(content.digest);

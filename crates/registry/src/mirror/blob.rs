@@ -1,4 +1,4 @@
-//! Bringing an image's blobs to its repository, by the cheapest way that each of them allows.
+//! Copies an image's blobs to its repository, each by the cheapest way.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,12 +24,12 @@ use crate::transfer::source::{Kept, Transfer};
 pub(super) struct ImageCopy<'a> {
     pub(super) mirror: &'a Mirror,
     pub(super) image: usize,
-    /// Its retries are told as this image's.
+    /// It reports its retries as this image's.
     pub(super) client: &'a Client,
     pub(super) source: &'a Reference,
     pub(super) target: &'a Reference,
     pub(super) shared_blobs: &'a SharedBlobs,
-    /// The blob whose bytes are wanted, and where.
+    /// The blob whose bytes are kept, and where.
     pub(super) keep: Option<(Digest, &'a Kept)>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Totals {
     pub(super) sent: (usize, u64),
     pub(super) mounted: (usize, u64),
     pub(super) skipped: (usize, u64),
-    /// Those that the target has by its own word alone.
+    /// Those that the target only says it has.
     pub(super) claimed: Vec<Blob>,
 }
 
@@ -59,7 +59,7 @@ impl Totals {
     }
 }
 
-/// What is transferred at once is limited by slots; here it only has to be bounded.
+/// Slots limit what is transferred at once; here it only has to be bounded.
 async fn add_all<F>(totals: Totals, all: Vec<F>) -> Result<Totals, Error>
 where
     F: Future<Output = Result<(Placed, Blob), Error>>,
@@ -68,8 +68,8 @@ where
     all.try_fold(totals, |totals, (placed, blob)| async move { Ok(totals.add(placed, blob)) }).await
 }
 
-/// Copies a blob from one repository to another, unless it is there: mounted where both are at one registry and it mounts, else
-/// streamed. Gives the bytes that were sent.
+/// Copies a blob from one repository to another, unless it is there: mounted if both are at one registry that mounts, otherwise
+/// streamed. Returns the number of bytes that were sent.
 ///
 /// # Errors
 /// When one of the registries cannot be reached or refuses, or the source's bytes are not what the descriptor says.
@@ -102,7 +102,7 @@ pub async fn copy_blob(
     Ok(if placed == Placed::Sent { blob.size } else { 0 })
 }
 
-/// The blobs that the target has, with their lengths where it names those; none where it cannot be asked in bulk.
+/// The blobs that the target has, with their lengths if it says them; `None` if it cannot be asked in bulk.
 pub(super) async fn sizes(
     mirror: &Mirror,
     target: &Reference,
@@ -125,7 +125,7 @@ pub(super) async fn sizes(
 }
 
 impl ImageCopy<'_> {
-    /// Brings all `blobs` to the target, and says how.
+    /// Copies all `blobs` to the target, and counts how.
     pub(super) async fn place_blobs(&self, blobs: &[Blob]) -> Result<Totals, Error> {
         let known = sizes(self.mirror, self.target, blobs.iter().map(|blob| blob.digest)).await?;
         let is_there = |blob: Blob| known.as_ref().map(|known| known.contains_key(&blob.digest));
@@ -173,7 +173,7 @@ impl ImageCopy<'_> {
         Ok(placed)
     }
 
-    /// The cheapest question whether the blob is there.
+    /// The cheapest way to ask whether the blob is there.
     fn opening(&self, is_there: Option<bool>) -> Opening {
         let registry = self.target.registry();
         match is_there {
@@ -187,8 +187,8 @@ impl ImageCopy<'_> {
         }
     }
 
-    /// Opens an upload and sends the blob, as often as it takes. The first try begins as `opening` says; a later one asks by HEAD,
-    /// because what got lost may have been the reply alone.
+    /// Opens an upload and sends the blob, with retries. The first try begins as `opening` says; a later one asks by HEAD,
+    /// because perhaps only the reply was lost.
     async fn bring(&self, blob: Blob, opening: &Opening) -> Result<Placed, Error> {
         let transfer = Transfer {
             connection: self.client.connection.clone(),
@@ -229,7 +229,7 @@ impl ImageCopy<'_> {
             (Opening::Probe, MountAnswer::NotUnderstood) => self.shared_blobs.probe_failed(registry),
             _ => {}
         };
-        // A 429 is answered here: what is asked for by the way is not asked for again with it.
+        // A 429 is retried here, without what was asked before it.
         self.client
             .connection
             .retry_throttled(|| async {

@@ -1,4 +1,4 @@
-//! Reading a target back: what is there, compared with what should be. Nothing is taken for granted because it was sent.
+//! Reading a target back: what is there, compared with what should be. That it was sent proves nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,16 +16,16 @@ use crate::transfer::source::{self, Meter, Transfer};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-/// Requests for one image at once; those for all have the mirror's own limits.
+/// Requests for one image at once; those for all images have the mirror's limits.
 const AT_ONCE: usize = 16;
 
-/// How often a blob is read whose bytes are wrong: what breaks on the way is not what is stored.
+/// How often a blob is read whose bytes are wrong: they may be damaged on the way and stored well.
 const READS: usize = 2;
 
-/// What stands at a target.
+/// What a target has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// What the tag names; none where there is no such tag.
+    /// What the tag names; `None` if there is no such tag.
     pub digest: Option<Digest>,
     /// Manifests that are as they should be, the top one included.
     pub manifests: usize,
@@ -42,7 +42,7 @@ pub struct Checked {
 pub struct Difference {
     /// The manifest or blob that should be there.
     pub digest: Digest,
-    /// In which way it is not.
+    /// What is wrong.
     pub kind: DifferenceKind,
 }
 
@@ -59,7 +59,7 @@ pub enum DifferenceKind {
     },
     /// The manifest is not there.
     ManifestAbsent,
-    /// The manifest is there and cannot be used.
+    /// The manifest exists and cannot be used.
     ManifestBroken {
         /// What is wrong with it.
         reason: String,
@@ -97,7 +97,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Reads images back; remembers each blob that it has looked at.
+/// Reads images back, and each blob once.
 pub struct Check<'a> {
     mirror: &'a Mirror,
     deep: bool,
@@ -112,8 +112,8 @@ struct Walk {
 }
 
 impl<'a> Check<'a> {
-    /// Begins to read targets back. Manifests are read and compared with their digests, of blobs the registry is asked whether they are
-    /// there and how long they are; with `deep` every byte of them is read and hashed.
+    /// Reads manifests and compares them with their digests, and asks the registry whether it has the blobs and how long they
+    /// are; with `deep` every byte of them is read and hashed.
     pub fn new(mirror: &'a Mirror, deep: bool) -> Self {
         Self { mirror, deep, checked_blobs: CheckedBlobs::default() }
     }
@@ -123,7 +123,7 @@ impl Check<'_> {
     /// Reads `target`'s tag back and all below it. `image` names it in events.
     ///
     /// # Errors
-    /// When the registry cannot be reached or refuses. What is merely not as it should be is no error.
+    /// When the registry cannot be reached or refuses. A difference is not an error.
     pub fn image<'a>(
         &'a self,
         image: usize,
@@ -203,7 +203,7 @@ impl Check<'_> {
         Ok(checked)
     }
 
-    /// A manifest, or in which way it is none.
+    /// A manifest, or what is wrong with it.
     async fn read(&self, reference: &Reference) -> Result<Result<Option<Manifest>, DifferenceKind>, Error> {
         let _permit = self.mirror.small.take(&[reference.registry()]).await;
         match self.mirror.client.manifest(reference).await {
@@ -294,7 +294,7 @@ impl Check<'_> {
 }
 
 impl Walk {
-    /// Counts a manifest, and gives what it names below it; what may be absent is marked.
+    /// Counts a manifest, and returns what it names below it, and whether that may be absent.
     fn take(&mut self, manifest: &Manifest, depth: usize) -> Vec<(Digest, bool)> {
         let broken = |reason: String| {
             let kind = DifferenceKind::ManifestBroken { reason };
@@ -308,7 +308,7 @@ impl Walk {
                 Ok(index) => {
                     self.checked.manifests += 1;
                     let children = index.manifests.iter();
-                    // An attestation is left out where the source does not have it; no image needs it.
+                    // An attestation is left out if the source does not have it; no image needs it.
                     return children.map(|child| (child.digest, child.attests().is_some())).collect();
                 }
                 Err(error) => self.checked.differences.extend(broken(error.to_string())),
@@ -341,7 +341,7 @@ impl Walk {
     }
 }
 
-/// Compares a blob with what the registry says of it: nothing where it is not there, no length where that is not told.
+/// Compares a blob with what the registry says of it: `None` if it is absent, `Some(None)` if its length is not said.
 fn compare(blob: &Descriptor, found: Option<Option<u64>>) -> Option<DifferenceKind> {
     match found {
         None => Some(DifferenceKind::BlobAbsent),
@@ -352,7 +352,7 @@ fn compare(blob: &Descriptor, found: Option<Option<u64>>) -> Option<DifferenceKi
     }
 }
 
-/// What an error says of the blob that was read, if it does.
+/// What is wrong with the blob that was read, if the error says that.
 fn wrong(error: &Error) -> Option<DifferenceKind> {
     match error.kind() {
         ErrorKind::DigestMismatch { actual, .. } => Some(DifferenceKind::BlobContent { found: *actual }),

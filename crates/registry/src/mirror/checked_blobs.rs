@@ -1,4 +1,4 @@
-//! The blobs that were looked at: each once, for all images that stand on it.
+//! The blobs that were checked: each once, for all images that use it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +13,9 @@ type Answer = Arc<OnceCell<Option<DifferenceKind>>>;
 
 /// What is known of a blob.
 enum Look {
-    /// It is being looked at.
+    /// The check is in progress.
     Begun(Answer),
-    /// It is as it should be. Most are, and are kept for as long as the run: in no more room than that takes.
+    /// Nothing is wrong. Most blobs are right, and are kept for the whole run, so this takes no more room than necessary.
     Right,
 }
 
@@ -24,7 +24,7 @@ enum Look {
 pub(super) struct CheckedBlobs(Mutex<HashMap<String, HashMap<Digest, Look>>>);
 
 impl CheckedBlobs {
-    /// In which way the blob is not as it should be: by `look`, or what that gave to whoever asked first.
+    /// What is wrong with the blob: by `look`, or by that of the first caller.
     pub(super) async fn once(
         &self,
         repository: &str,
@@ -36,14 +36,14 @@ impl CheckedBlobs {
         if let Some(blobs) = self.repositories().get_mut(repository) {
             match difference {
                 None => drop(blobs.insert(digest, Look::Right)),
-                // Whoever looks again wants to know what is there by then.
+                // The next check has to see what is there by then.
                 Some(_) => drop(blobs.remove(&digest)),
             }
         }
         Ok(difference)
     }
 
-    /// Where the answer will be; none where it is known that nothing is wrong.
+    /// Where the answer will be; `None` if it is known that nothing is wrong.
     fn begin(&self, repository: &str, digest: Digest) -> Option<Answer> {
         let mut repositories = self.repositories();
         let blobs = match repositories.get_mut(repository) {

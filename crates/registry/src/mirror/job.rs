@@ -58,13 +58,13 @@ impl Job {
 pub struct Planned {
     /// What was wanted.
     pub job: Arc<Job>,
-    /// What the source's name points to now; none where it was not asked or did not answer.
+    /// What the source's name points to now; `None` if it was not asked or did not answer.
     pub source: Option<Digest>,
     /// What is to be done.
     pub action: Action,
-    /// Why the source did not answer, where the target is what it last was known to be: then nothing is to be done.
+    /// Why the source did not answer, if the target is what was last known of the source: then nothing is to be done.
     pub unanswered: Option<Error>,
-    /// Who signed it, where somebody has to ([`SignaturePolicy`](super::SignaturePolicy)).
+    /// Who signed it, if a signature is required ([`SignaturePolicy`](super::SignaturePolicy)).
     pub signed: Option<String>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
@@ -84,19 +84,19 @@ pub enum Action {
     Replace {
         /// What it is now.
         previous: Digest,
-        /// Whether it is what an earlier run of ours put there. If not, somebody else did: keep it before it is overwritten
-        /// ([`Planned::keep_as`], [`Client::retag`](crate::Client::retag)).
+        /// Whether an earlier run of ours put it there. If not, keep it before it is overwritten ([`Planned::keep_as`],
+        /// [`Client::retag`](crate::Client::retag)).
         ours: bool,
-        /// Whether it was made of the same source, for other platforms: then upstream has not moved.
+        /// Whether it was made from the same source, for other platforms: then upstream has not moved.
         same_source: bool,
         /// What it becomes.
         content: Content,
     },
-    /// The target's tag is what it should be, and some of what is about the image is not there.
+    /// The target's tag is what it should be, and some artifacts of the image are missing.
     Complete {
         /// What the target is.
         digest: Digest,
-        /// Artifacts that are not there.
+        /// Artifacts that are missing.
         missing: usize,
     },
     /// It cannot be done.
@@ -108,13 +108,13 @@ pub enum Action {
 pub struct Content {
     /// The digest that the target's tag will have.
     pub digest: Digest,
-    /// Bytes of its blobs, each counted once. What the target already has is found out when it is copied.
+    /// Bytes of its blobs, each counted once. Which of them the target has is seen when it is copied.
     pub bytes: u64,
     /// Its blobs, largest first.
     pub blobs: Vec<Blob>,
     /// Manifests that the target already has, with all that they name.
     pub manifests_present: usize,
-    /// The configuration that must say a wanted platform, because no index does.
+    /// The configuration that must name a wanted platform, because no index does.
     pub(crate) config: Option<Digest>,
     pub(crate) tree: Tree,
 }
@@ -125,7 +125,7 @@ pub(crate) struct Tree {
     pub(crate) top: Manifest,
     /// Those below it that the target lacks, with their depth.
     pub(crate) children: Vec<(usize, Manifest)>,
-    /// Those that the target has, as far as it was asked.
+    /// Those that the target has, of those that it was asked for.
     pub(crate) present: Vec<Digest>,
     /// Attestations that the source does not have.
     pub(crate) gone: Vec<Digest>,
@@ -171,13 +171,13 @@ impl Planned {
         !matches!(self.action, Action::UpToDate { .. } | Action::Failed(_))
     }
 
-    /// Where the lock's digest and the source's differ: from what to what its tag has moved.
+    /// If the lock's digest and the source's differ: both.
     pub fn moved(&self) -> Option<(Digest, Digest)> {
         let (locked, now) = (self.job.source_digest?, self.source?);
         (locked != now).then_some((locked, now))
     }
 
-    /// If the target's tag is somebody else's work: the tag that keeps it, `<tag>-replaced-<digest12>`, and its digest.
+    /// If the target's tag was put by another tool: the tag that keeps it, `<tag>-replaced-<digest12>`, and its digest.
     pub fn keep_as(&self) -> Option<(String, Digest)> {
         let Action::Replace { previous, ours: false, .. } = &self.action else { return None };
         let suffix = format!("-replaced-{}", previous.short());
@@ -188,14 +188,14 @@ impl Planned {
 }
 
 impl Plan {
-    /// Bytes of all blobs that are to be copied, each counted once per destination registry: what has to be fetched where the
+    /// Bytes of all blobs that are to be copied, each counted once per destination registry: what has to be fetched if the
     /// target mounts.
     pub fn unique_bytes(&self) -> u64 {
         self.bytes_once_per(Reference::registry)
     }
 
-    /// Bytes of all blobs that are to be copied, each counted once per destination repository: what has to be fetched where
-    /// the target does not mount.
+    /// Bytes of all blobs that are to be copied, each counted once per destination repository: what has to be fetched if the
+    /// target does not mount.
     pub fn repository_bytes(&self) -> u64 {
         self.bytes_once_per(|target| (target.registry(), target.repository()))
     }
@@ -217,7 +217,7 @@ impl Plan {
     }
 }
 
-/// The sum of sizes that servers name: whatever they are, it does not overflow.
+/// The sum of sizes that servers name, without overflow.
 pub(super) fn total(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }

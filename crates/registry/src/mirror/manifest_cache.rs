@@ -17,7 +17,7 @@ type Cell = Arc<OnceCell<Result<Manifest, Error>>>;
 pub(super) struct ManifestCache(Mutex<HashMap<(String, String, Digest), Cell>>);
 
 impl ManifestCache {
-    /// The manifest `digest` of `source`'s repository: by `read`, or what that gave to whoever asked first. A failure is theirs, too:
+    /// The manifest `digest` of `source`'s repository: by `read`, or by that of the first caller. A failure is shared, too:
     /// hundreds of names of one image do not ask for it hundreds of times.
     pub(super) async fn read(
         &self,
@@ -28,7 +28,7 @@ impl ManifestCache {
         self.cell(source, digest).get_or_init(|| read).await.clone()
     }
 
-    /// Keeps one that was read by another way, unless it was read already.
+    /// Keeps one that was read elsewhere, unless it was read already.
     pub(super) fn keep(&self, source: &Reference, manifest: Manifest) {
         // What is there is the same.
         let _ = self.cell(source, manifest.digest()).set(Ok(manifest));

@@ -1,4 +1,4 @@
-//! What the mirror is told by its caller: what earlier runs learned, and which blobs are there.
+//! What the caller knows: what earlier runs learned, and which blobs and tags exist.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -10,8 +10,8 @@ use crate::error::BoxError;
 use crate::manifest::Manifest;
 use crate::reference::Reference;
 
-/// Which manifest is wanted for a source's digest, so that an index need not be read to know that there is nothing to do. Losing
-/// it costs one GET per image, nothing else.
+/// What earlier runs learned: above all which manifest a target must have for a source's digest, so that an index need not be
+/// read to know that there is nothing to do. Losing it costs one GET per image.
 pub trait Mapping: Send + Sync {
     /// The digest that the target must have for `platforms` of `source`.
     fn get(&self, source: Digest, platforms: &Platforms) -> Option<Digest>;
@@ -19,16 +19,16 @@ pub trait Mapping: Send + Sync {
     /// Remembers it.
     fn put(&self, source: Digest, platforms: &Platforms, wanted: Digest);
 
-    /// Whether `digest` is what was wanted for any platforms of `source`.
+    /// Whether `digest` was made from `source`, for any platforms.
     fn is_made_of(&self, digest: Digest, source: Digest) -> bool;
 
-    /// What the source's name meant when it was last asked.
+    /// What the source's name last pointed to.
     fn source_digest(&self, source: &Reference) -> Option<Digest>;
 
     /// Remembers it.
     fn record_source_digest(&self, source: &Reference, digest: Digest);
 
-    /// Blobs that the manifest `digest` stands on, as far as they were ever copied: where it is, they are.
+    /// The blobs of the manifest `digest`, if it was ever copied: a repository that has it has them.
     fn blobs(&self, digest: Digest) -> Vec<Digest>;
 
     /// Remembers them.
@@ -43,16 +43,17 @@ pub trait Mapping: Send + Sync {
     /// A manifest that an earlier run read.
     fn manifest(&self, digest: Digest) -> Option<Manifest>;
 
-    /// Remembers it: its registry counts how often manifests are read.
+    /// Remembers it, because its registry counts how often manifests are read.
     fn record_manifest(&self, manifest: &Manifest);
 
-    /// Whether what is about the manifest `target`, named by its digest, was looked for in `source`'s repository and copied.
+    /// Whether the artifacts of the manifest `target`, named by its digest, were looked for in `source`'s repository and
+    /// copied.
     fn has_artifacts(&self, source: &Reference, target: &Reference) -> bool;
 
     /// Remembers it.
     fn record_artifacts(&self, source: &Reference, target: &Reference);
 
-    /// No more comes for now: what is remembered is to outlive the process.
+    /// Nothing more comes for now: what is remembered has to outlive the process.
     fn flush(&self) {}
 }
 
@@ -67,7 +68,7 @@ pub struct MemoryMapping {
     artifacts: Mutex<HashSet<(String, String, Reference)>>,
 }
 
-/// Artifacts by where they come from and what they are about.
+/// The key of artifacts: their source and their subject.
 fn about(source: &Reference, target: &Reference) -> (String, String, Reference) {
     (source.registry().to_owned(), source.repository().to_owned(), target.clone())
 }
@@ -134,20 +135,20 @@ impl Mapping for MemoryMapping {
 /// A registry's bulk form of asking for blobs; ECR's is
 /// [BatchCheckLayerAvailability](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchCheckLayerAvailability.html).
 pub trait BlobIndex: Send + Sync {
-    /// Those of `digests` (at most [`BATCH`](Self::BATCH)) that the repository has, each with its length in bytes where the registry
-    /// names that; none if this registry cannot be asked so, and the mirror asks in the protocol's own way.
+    /// Those of `digests` (at most `BATCH`) that the repository has, each with its length in bytes if the
+    /// registry says it; `None` if this registry has no such form, and the mirror asks by the protocol.
     fn sizes<'a>(&'a self, repository: &'a Reference, digests: &'a [Digest]) -> Sizes<'a>;
 }
 
-/// What [`BlobIndex::sizes`] gives.
+/// What [`BlobIndex::sizes`] returns.
 pub type Sizes<'a> = BoxFuture<'a, Result<Option<HashMap<Digest, Option<u64>>>, BoxError>>;
 
 /// A registry's bulk form of asking what tags mean; ECR's are
 /// [ListImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html) and
 /// [BatchGetImage](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetImage.html).
 pub trait TagIndex: Send + Sync {
-    /// What `tags` of the repository mean; none inside for one that is not there. What is left out is not known, and the mirror
-    /// asks in the protocol's own way; none at all where this registry cannot be asked so.
+    /// What `tags` of the repository point to; `None` for one that does not exist. A tag that is left out is not known, and the
+    /// mirror asks by the protocol; `None` instead of a map if this registry has no such form.
     fn tags<'a>(
         &'a self,
         repository: &'a Reference,

@@ -43,25 +43,25 @@ pub use signature_policy::{SignaturePolicy, too_fresh, untrusted};
 use event::Events;
 use slots::Slots;
 
-/// Images that are worked on at once. Each costs a few requests' worth of memory; what they transfer has limits of its own.
+/// Images that are worked on at once. Each costs the memory of a few requests; their transfers have limits of their own.
 const IMAGES_AT_ONCE: usize = 128;
 
 /// How much is done at once. A transfer takes a slot of the whole run, of its source's and of its target's host together, so
-/// that none holds one while it waits for another.
+/// that it never holds one while it waits for another.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Large blobs in the whole run.
     pub transfers: usize,
     /// Large blobs from or to one host.
     pub transfers_per_host: usize,
-    /// Small blobs, and requests that carry none, in the whole run.
+    /// Small blobs, and requests without one, in the whole run.
     pub requests: usize,
-    /// Small blobs, and requests that carry none, from or to one host.
+    /// Small blobs, and requests without one, from or to one host.
     pub requests_per_host: usize,
 }
 
 impl Limits {
-    /// Up to here a blob is small: the way there takes longer than the bytes.
+    /// The largest small blob in bytes: the round trip takes longer than the bytes.
     pub const SMALL: u64 = 256 << 10;
 }
 
@@ -87,7 +87,7 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// A mirror that remembers nothing between runs and tells nobody what it does.
+    /// A mirror that remembers nothing between runs and reports no events.
     pub fn new(client: Client) -> Self {
         let mirror = Self {
             client,
@@ -132,7 +132,7 @@ impl Mirror {
         self
     }
 
-    /// Hears of everything that happens, from several threads: it should be quick.
+    /// Called for each event, from several threads: it should be quick.
     #[must_use]
     pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.events = Events::new(listener);
@@ -147,7 +147,7 @@ impl Mirror {
         self
     }
 
-    /// How `registry` mounts, where that is known better than by its name.
+    /// How `registry` mounts, instead of what its profile says.
     #[must_use]
     pub fn mounts(mut self, registry: &str, mounts: Mounts) -> Self {
         self.mounts.insert(registry.to_owned(), mounts);

@@ -1,5 +1,5 @@
-//! What is to be done: decided by HEAD, which costs no pull; manifests are read only of what is to be copied, and only if the
-//! pulls that are left suffice.
+//! What is to be done: decided by HEAD, which costs no pull; manifests are read only of what is to be copied, and only if
+//! enough pulls are left.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
 
-/// What the HEADs of an image said.
+/// What the HEADs of an image have shown.
 pub(super) struct Inspection {
     pub(super) job: Arc<Job>,
     pub(super) source: Option<Descriptor>,
@@ -29,10 +29,10 @@ pub(super) struct Inspection {
     pub(super) step: Step,
 }
 
-/// What source and target were found to be.
-type Looks = (Result<Option<Descriptor>, Error>, Result<Option<Digest>, Error>);
+/// What was found at source and target.
+type Found = (Result<Option<Descriptor>, Error>, Result<Option<Digest>, Error>);
 
-/// How far an image's plan has come.
+/// The next step of an image's plan.
 pub(super) enum Step {
     /// Decided.
     Done(Action),
@@ -43,13 +43,13 @@ pub(super) enum Step {
 }
 
 impl Mirror {
-    /// Decides what is to be done for each of `jobs`. What fails is in the plan, beside what does not.
+    /// Decides what is to be done for each of `jobs`. An image that fails is in the plan as well.
     pub fn plan<J: Into<Arc<Job>>>(&self, jobs: impl IntoIterator<Item = J>) -> BoxFuture<'_, Plan> {
         plan(self, jobs.into_iter().map(Into::into).collect())
     }
 }
 
-/// Boxed here and not where it is generic: that code is made in the crate that calls it.
+/// Boxed here, because generic code is compiled in the crate that calls it.
 fn plan(mirror: &Mirror, jobs: Vec<Arc<Job>>) -> BoxFuture<'_, Plan> {
     Box::pin(async move {
         let planner =
@@ -69,7 +69,7 @@ impl Planner<'_> {
     async fn plan(&self, jobs: Vec<Arc<Job>>) -> Plan {
         let count = jobs.len();
         let inspections = stream::iter(jobs).map(|job| self.inspect(job)).buffered(IMAGES_AT_ONCE);
-        // Boxed: of one step's, each goes as the next step's comes.
+        // Boxed: each inspection of a step is freed when that of the next one is made.
         let inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
         let registries = inspections.iter().map(|inspection| inspection.job.source.registry());
         let mut pulls = Reserved::new(&self.mirror.client, registries);
@@ -96,15 +96,15 @@ impl Planner<'_> {
         &*self.mirror.mapping
     }
 
-    /// One HEAD on each side, at the target for many tags together where that can be.
+    /// One HEAD on each side, at the target for many tags together if possible.
     async fn inspect(&self, job: Arc<Job>) -> Inspection {
         let known = learned::without_source(self.mapping(), &job);
         let (mut source, target) = if known.is_none() && self.may_read_at_once(&job) {
-            self.look_anew(&job).await
+            self.inspect_new(&job).await
         } else {
             let source = async {
                 match known {
-                    // It can be done without: that it is away need not hold anybody up.
+                    // The run can do without it: it is not waited for if it is away.
                     Some(_) => head_source(&job, self.mirror.client.find_soon(&job.source)).await,
                     None => head_source(&job, self.mirror.client.find(&job.source)).await,
                 }
@@ -132,8 +132,8 @@ impl Planner<'_> {
         inspection
     }
 
-    /// Whether the source's manifest may be read before it is known what it is, for one of many tags of a repository that no run is
-    /// known to have written to: that costs no pull, and no signature is asked for.
+    /// Whether the source's manifest may be read before it is known what it is, for one of many tags of a repository that no
+    /// run is known to have written to: that costs no pull, and no signature is required.
     fn may_read_at_once(&self, job: &Job) -> bool {
         let is_given = job.source.digest().or(job.source_digest).or(job.expected).is_some();
         let is_free = self.mirror.signature_policy.is_none()
@@ -141,14 +141,14 @@ impl Planner<'_> {
         is_free && !is_given && self.tags.are_new(&job.target)
     }
 
-    /// An image that no run is known to have brought: where the target has no such tag, what a HEAD of the source would say is in
-    /// the manifest, which is to be read anyway. One request in the place of two.
-    async fn look_anew(&self, job: &Job) -> Looks {
+    /// An image that no run is known to have copied: if the target has no such tag, the manifest is read anyway, and says what
+    /// a HEAD of the source would say. One request instead of two.
+    async fn inspect_new(&self, job: &Job) -> Found {
         let target = self.tags.digest(self.mirror, &job.target).await;
         let source = match &target {
             Ok(None) => self.reader.by_name(job).await.map(Some),
             Ok(Some(_)) => head_source(job, self.mirror.client.find(&job.source)).await,
-            // It fails, whatever the source is.
+            // It fails in any case.
             Err(_) => Ok(None),
         };
         (source, target)
@@ -179,8 +179,7 @@ impl Planner<'_> {
         Step::Top { source, wanted }
     }
 
-    /// Counts the manifests that are to be read, each once, and fails the images of a registry that does not allow so many any
-    /// more.
+    /// Counts the manifests that are to be read, each once, and fails the images of a registry that does not allow so many.
     fn reserve_pulls(&self, inspections: &mut [Box<Inspection>], pulls: &mut Reserved) {
         let reads = inspections.iter().map(|inspection| {
             let reads = inspection.reads().into_iter().filter(|read| !self.has_kept(read));
@@ -194,7 +193,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The same of what is about the images.
+    /// Like [`Self::reserve_pulls`], for the artifacts of the images.
     fn reserve_artifacts(&self, images: &mut [(Planned, Vec<Digest>)], pulls: &mut Reserved) {
         let reads = images.iter().map(|(planned, unread)| {
             let source = &planned.job.source;
@@ -298,7 +297,7 @@ pub(super) async fn gather<T>(stream: impl Stream<Item = T>, count: usize) -> Ve
 }
 
 impl Inspection {
-    /// One of which nothing is known yet.
+    /// An inspection before any request.
     pub(super) fn new(job: Arc<Job>, step: Step) -> Self {
         Self { job, source: None, target: None, unanswered: None, signed: None, step }
     }
@@ -322,7 +321,7 @@ impl Inspection {
     }
 }
 
-/// What the source's name points to. A digest points to itself: nothing is asked.
+/// What the source's name points to. A digest needs no request.
 async fn head_source(
     job: &Job,
     asked: impl Future<Output = Result<Option<Descriptor>, Error>>,
@@ -336,8 +335,8 @@ async fn head_source(
     }
 }
 
-/// The source does not answer. If the target is what is wanted as far as anybody knows, that is no failure: nothing would
-/// have been copied. A source that answers and refuses, or lacks the image, is one.
+/// The source does not answer. If the target has what was last known of the source, that is not a failure: nothing would have
+/// been copied. If the source refuses, or does not have the image, it is a failure.
 fn without_source(inspection: &mut Inspection, known: Option<Digest>, error: Error) -> Step {
     match known {
         Some(digest) if inspection.target == known && error.is_out_of_reach() => {

@@ -11,8 +11,8 @@ use crate::manifest::Manifest;
 use crate::platform::Platform;
 use crate::reference::Reference;
 
-/// The manifest that `name` means, which is `digest` as far as is known; none if it is not there. Where its registry counts pulls, it
-/// is read in one run and kept for the others.
+/// The manifest that `name` points to, `digest` as far as is known; `None` if it does not exist. If its registry counts pulls,
+/// it is read once and kept for later runs.
 ///
 /// # Errors
 /// As [`Client::manifest`].
@@ -56,7 +56,7 @@ pub(super) struct Read {
     pub(super) registry: String,
     pub(super) repository: String,
     pub(super) digest: Digest,
-    /// Of the index `digest` the image for this, whose own digest is not known yet.
+    /// The image for this in the index `digest`, whose own digest is not known yet.
     pub(super) platform: Option<Platform>,
 }
 
@@ -68,7 +68,7 @@ impl Read {
     }
 }
 
-/// What was counted.
+/// The pulls that were counted.
 pub(super) struct Reserved {
     needed: BTreeMap<String, Pulls>,
     reads: HashSet<Read>,
@@ -79,7 +79,7 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    /// Nothing yet of these registries.
+    /// Nothing counted yet of these registries.
     pub(super) fn new<'a>(client: &Client, registries: impl Iterator<Item = &'a str>) -> Self {
         let mut before = BTreeMap::new();
         for registry in registries {
@@ -106,8 +106,8 @@ impl Reserved {
         self.needed.entry(registry.to_owned()).or_insert_with(none).needed += pulls;
     }
 
-    /// Counts what each of several images reads, each manifest once. Of an image whose registry does not allow so many any more,
-    /// the error.
+    /// Counts what each of several images reads, each manifest once. Returns an error for each image whose registry does not
+    /// allow so many.
     pub(super) fn reserve<'a>(
         &mut self,
         client: &Client,

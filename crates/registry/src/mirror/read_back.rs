@@ -1,5 +1,5 @@
-//! What was just written, read back. Some registries show what they took only a moment later, so what differs is looked at again,
-//! as often and with the same pauses as a request that failed in passing.
+//! What was just written, read back. Some registries show what they accepted only a moment later, so a difference is looked at
+//! again, as often and with the same pauses as a transient failure.
 
 use std::future::Future;
 
@@ -9,11 +9,11 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
 
-/// Reads back what was written under `written`, a tag or a digest: it itself, each manifest below it, and of each blob whether it is
-/// there and how long it is. `client` is whose retries are told.
+/// Reads back what was written under `written`, a tag or a digest: it itself, each manifest below it, and of each blob whether
+/// it is there and how long it is. `client` reports the retries.
 ///
 /// # Errors
-/// [`ErrorKind::ReadBack`], where something still differs after the last look; or the registry cannot be reached or refuses.
+/// [`ErrorKind::ReadBack`], if something still differs after the last look; or the registry cannot be reached or refuses.
 pub async fn read_back(
     client: &Client,
     check: &Check<'_>,
@@ -34,7 +34,7 @@ pub async fn read_back(
     look_again(client, look).await
 }
 
-/// Does `look` until it says something else than that what was written [differs], or has been done often enough.
+/// Repeats `look` as long as it says that what was written [differs], as often as a request is retried.
 ///
 /// # Errors
 /// Those of `look`.

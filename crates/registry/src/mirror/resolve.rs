@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Which manifests below `top` the target lacks. What it has, it has with all its blobs: a registry takes a manifest only
+    /// Which manifests below `top` the target lacks. It has the others with all their blobs: a registry accepts a manifest only
     /// after its parts.
     pub(super) async fn root(&self, job: &Job, source: Digest, top: Manifest) -> Result<Root, Error> {
         if top.kind() != Kind::Index {
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
             }
         }
         if let (Some(digest), Platforms::Only(_)) = (gone.first(), &job.platforms) {
-            // The lock's index names it.
+            // The index of the lock names it.
             if job.expected.is_some() {
                 return Err(Error::of(&job.source, ErrorKind::AttestationGone { digest: *digest }));
             }
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What lies below, level by level: an index may name the same ones again and again, and each is read once.
+    /// The manifests below, level by level: an index may name one many times, and each is read once.
     async fn children(&self, job: &Job, mut level: Vec<Descriptor>) -> Result<Vec<Child>, Error> {
         let fail = |kind| Error::of(&job.source, kind);
         let (mut all, mut bytes) = (Vec::new(), 0);
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
         Ok((Child::Found(depth, manifest), below))
     }
 
-    /// What the source's name points to, by its manifest, which is not read again.
+    /// What the source's name points to, by its manifest, which is kept.
     pub(super) async fn by_name(&self, job: &Job) -> Result<Descriptor, Error> {
         match self.mirror.client.manifest(&job.source).await? {
             Some(manifest) => {
@@ -245,14 +245,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The source's manifest `digest`, once for all images of a plan, and where its registry counts pulls, once for all runs.
+    /// The source's manifest `digest`, once for all images of a plan, and if its registry counts pulls, once for all runs.
     async fn read(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
         let read = async {
             let (client, mapping) = (&self.mirror.client, &*self.mirror.mapping);
             if let Some(kept) = pulls::kept(client, mapping, job.source.registry(), digest) {
                 return Ok(kept);
             }
-            let manifest = self.read_anew(job, digest).await?;
+            let manifest = self.fetch(job, digest).await?;
             pulls::keep(client, mapping, job.source.registry(), &manifest);
             Ok(manifest)
         };
@@ -261,7 +261,7 @@ impl<'a> Reader<'a> {
 
     /// A pull-through cache may know a digest only after it was asked for the tag
     /// ([containers-roadmap#2837](https://github.com/aws/containers-roadmap/issues/2837)).
-    async fn read_anew(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
+    async fn fetch(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
         let by_digest = job.source.with_digest(digest);
         if let Some(manifest) = self.mirror.client.manifest(&by_digest).await? {
             return Ok(manifest);
@@ -302,7 +302,7 @@ fn all_blobs(source: &Reference, tree: &Tree) -> Result<Vec<Blob>, Error> {
         let new = image.blobs().into_iter().filter(|blob| seen.insert(blob.digest));
         all.extend(new.map(Blob::from));
     }
-    // Kept for as long as the plan: of ten thousand images, room for two more blobs each is megabytes.
+    // Kept as long as the plan: for ten thousand images, room for two more blobs each is megabytes.
     all.shrink_to_fit();
     Ok(all)
 }

@@ -1,4 +1,5 @@
-//! Who brings which blob to which repository: each blob of a run is fetched once, and mounted or awaited by all others.
+//! Which image copies which blob to which repository: each blob of a run is fetched once, and the other images mount it or wait
+//! for it.
 //!
 //! Waiting never goes in a circle: an image waits only for images before it in the plan.
 
@@ -11,59 +12,59 @@ use super::{Action, Mirror, Mounts, Plan};
 use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 
-/// Refused mounts after which a registry that never took one is not asked again.
+/// Refused mounts after which a registry that never accepted one is not asked again.
 const REFUSALS: u32 = 2;
 
 /// What an image has to do for a blob.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BlobTask {
-    /// Nothing: it came with another image of the same repository.
+    /// Nothing: another image of the same repository has copied it.
     Present,
     /// Mount it from this repository.
     Mount(String),
-    /// Bring it.
+    /// Copy it from the source.
     Bring,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Its owner is about to bring it.
+    /// Its owner is about to copy it.
     Pending,
-    /// It is there.
+    /// The repository has it.
     Present,
-    /// It is there and a manifest names it.
+    /// The repository has it, and a manifest names it.
     Committed,
     /// Its owner failed.
     Lost,
 }
 
-/// A blob in a repository, and the image that sees to it.
+/// A blob in a repository, and the image that has to copy it.
 #[derive(Debug)]
 struct Claim {
     repository: String,
     state: Watched<(usize, State)>,
 }
 
-/// How a registry mounts, as far as the run has shown.
+/// How a registry mounts, as seen in this run.
 #[derive(Debug)]
 struct MountSupport {
     mounts: Mounts,
     taken: AtomicU32,
     refused: AtomicU32,
-    /// Nobody needs to wait for a mount any more.
+    /// No image has to wait for a mount any more.
     off: Watched<bool>,
 }
 
-/// A blob that more than one image of the run has at one registry, and who sees to it in which repository.
+/// A blob that more than one image of the run has at one registry, and its claim in each repository.
 #[derive(Debug, Default)]
 struct Shared {
     /// In the order of the plan.
     claims: Vec<Claim>,
     /// Their positions.
     by_repository: HashMap<String, usize>,
-    /// One of them that was lately placed, and one more than its position; a blob may be in thousands of repositories.
+    /// The position plus one of one that was lately placed; a blob may be in thousands of repositories.
     placed: AtomicUsize,
-    /// The same of one that a manifest names: that stays so.
+    /// The position plus one of one that is committed, and stays so.
     committed: AtomicUsize,
 }
 
@@ -74,11 +75,11 @@ struct Standing {
     repositories: HashSet<String>,
 }
 
-/// All claims of a run. A blob of one image alone is in none of the maps, and needs nobody's attention.
+/// All claims of a run. A blob of one image alone is in none of the maps.
 #[derive(Debug, Default)]
 pub(super) struct SharedBlobs {
     claims: HashMap<(String, Digest), Shared>,
-    /// Repositories whose tags are what they should be, and stand on a blob that is to be copied.
+    /// Repositories that are up to date, and use a blob that is to be copied.
     standing: HashMap<(String, Digest), Standing>,
     mount_supports: HashMap<String, MountSupport>,
     /// Registries that refused a mount from a blob's own repository, by which existence is asked.
@@ -149,8 +150,7 @@ impl SharedBlobs {
         }
     }
 
-    /// A repository that had the blob before this run, where the registry mounts and the image's own should not have it: what that
-    /// should have is asked for there.
+    /// A repository to mount from, unless the target repository should already have the blob (then ask it first).
     fn standing_elsewhere(&self, key: &(String, Digest), repository: &str) -> Option<String> {
         let standing = self.standing.get(key).filter(|_| self.mounts(&key.0) != Mounts::Never)?;
         standing.first.clone().filter(|_| !standing.repositories.contains(repository))
@@ -174,7 +174,7 @@ impl SharedBlobs {
         if let Some(ready) = shared.ready(mounts).filter(|ready| ready.repository != own.repository) {
             return Source::Ready(ready.repository.clone());
         }
-        // Those that are not lost come first as a rule: nobody has to look at thousands.
+        // One that is not lost is found early as a rule, without looking at thousands.
         let waiting = shared.claims.iter().find_map(|claim| {
             let (owner, state) = claim.state.get();
             let is_other = claim.repository != own.repository;
@@ -224,7 +224,7 @@ impl SharedBlobs {
         self.advance(registry, repository, digest, |_, _| Some(State::Committed));
     }
 
-    /// `image` ended without a manifest: whoever waits for it must see to the blob.
+    /// `image` ended without a manifest: an image that waits for it must copy the blob.
     pub(super) fn lost(&self, image: usize, registry: &str, repository: &str, digest: Digest) {
         self.advance(registry, repository, digest, |owner, state| {
             (owner == image && state != State::Committed).then_some(State::Lost)
@@ -244,12 +244,12 @@ impl SharedBlobs {
     }
 }
 
-/// How a registry mounts, as far as it was said or its name tells.
+/// How a registry mounts, by the caller or by its profile.
 fn mounts(mirror: &Mirror, registry: &str) -> Mounts {
     mirror.mounts.get(registry).copied().unwrap_or_else(|| mirror.client.connection.profile(registry).mounts)
 }
 
-/// Ends when the registry has shown that it takes no mounts.
+/// Ends when the registry has shown that it refuses mounts.
 async fn mounts_end(mount_support: Option<&MountSupport>) {
     if let Some(mount_support) = mount_support {
         mount_support.off.wait_for(|off| off).await;
@@ -295,7 +295,7 @@ impl Shared {
     /// A claim that can be mounted from now.
     fn ready(&self, mounts: Mounts) -> Option<&Claim> {
         let at = |noted: &AtomicUsize| self.claims.get(noted.load(Ordering::Acquire).checked_sub(1)?);
-        // It may have been lost since, and be somebody else's to bring by now.
+        // It may have been lost since, and belong to another image by now.
         let placed = || at(&self.placed).filter(|claim| claim.state.get().1 == State::Present);
         let early = mounts == Mounts::Anytime || bugs::is_in(Bug::EarlyMount);
         at(&self.committed).or_else(|| if early { placed() } else { None })
@@ -306,7 +306,7 @@ impl Shared {
         let Some(claim) = self.claims.get(*position) else { return };
         claim.state.change(|(owner, state)| {
             let next = next(owner, state)?;
-            // Before those who wait are woken.
+            // Before the waiting images are woken.
             match next {
                 State::Present => self.placed.store(position + 1, Ordering::Release),
                 State::Committed => self.committed.store(position + 1, Ordering::Release),
@@ -330,7 +330,7 @@ enum Source<'a> {
 }
 
 impl Claim {
-    /// Makes `image` the owner if the last one failed and nobody else was faster, or comes later in the plan.
+    /// Makes `image` the owner if the last one failed and no other was faster, or if the owner comes later in the plan.
     fn take_over(&self, image: usize) {
         self.state.change(|(owner, state)| {
             let is_later = state == State::Pending && owner > image;
@@ -338,7 +338,7 @@ impl Claim {
         });
     }
 
-    /// Waits until owner or state are not those any more.
+    /// Waits until owner or state have changed.
     async fn changed(&self, owner: usize, state: State) {
         self.state.wait_for(|now| now != (owner, state)).await;
     }

@@ -1,4 +1,4 @@
-//! Whose image it is: asked before anything of it is read that costs a pull.
+//! Which signatures an image must have: checked before anything of it is read that costs a pull.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
 
-/// Says whose image it is.
+/// Decides which signatures an image must have.
 pub trait SignaturePolicy: Send + Sync {
-    /// Who signed exactly `digest`, which the source's name or the lock means: that of the index, where it is one. None where nobody
-    /// has to.
+    /// Who signed exactly `digest`, which the source's name or the lock points to (an index's digest, if it is one). `None` if
+    /// no signature is required.
     ///
     /// # Errors
-    /// Nobody did who has to, or its registry cannot be asked: then the image is not copied.
+    /// The required signature is missing, or its registry cannot be asked: then the image is not copied.
     fn check_signature<'a>(
         &'a self,
         job: &'a Job,
@@ -24,7 +24,7 @@ pub trait SignaturePolicy: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<String>, Error>>;
 }
 
-/// `image` has no signature that counts; `wanted` says who has to sign it.
+/// `image` does not have the required signature; `wanted` names the signers and the rule.
 pub fn untrusted(
     image: &Reference,
     digest: Digest,
@@ -34,12 +34,12 @@ pub fn untrusted(
     Error::of(image, ErrorKind::Untrusted { digest, wanted, source: Arc::new(why) })
 }
 
-/// `digest` of `image` is not to be taken yet, and `why`.
+/// `digest` of `image` is too new, and `why`.
 pub fn too_fresh(image: &Reference, digest: Digest, why: String) -> Error {
     Error::of(image, ErrorKind::TooFresh { digest, why })
 }
 
-/// The inspection, refused unless the image is signed by whom it must be.
+/// The inspection, failed if the image does not have the required signature.
 pub(super) async fn refuse_unsigned(mirror: &Mirror, mut inspection: Inspection) -> Inspection {
     let Some(policy) = &mirror.signature_policy else { return inspection };
     if matches!(inspection.step, Step::Done(Action::Failed(_))) {
@@ -48,7 +48,7 @@ pub(super) async fn refuse_unsigned(mirror: &Mirror, mut inspection: Inspection)
     let job = &inspection.job;
     let by_name = || inspection.source.as_ref().map(|source| source.digest);
     let known = || match &inspection.step {
-        // The source does not answer: it meant this when it was last asked.
+        // The source does not answer: it last pointed to this.
         Step::Done(Action::UpToDate { digest }) => {
             Some(mirror.mapping.source_digest(&job.source).unwrap_or(*digest))
         }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::client::Client;
 
-    /// Takes every image.
+    /// Accepts every image.
     struct Anybody;
 
     impl SignaturePolicy for Anybody {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Hands out slots in the order in which they were asked for, as far as hosts allow.
+/// Gives out slots in the order of the requests, as far as hosts allow.
 pub(super) struct Slots {
     per_host: usize,
     state: Mutex<State>,
@@ -54,8 +54,8 @@ impl Slots {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves every waiter that can be served. A permit that nobody waits for any more comes back by being dropped, which
-    /// must not happen under the lock.
+    /// Serves every waiter that can be served. A permit whose waiter has gone comes back by being dropped, which must not
+    /// happen under the lock.
     fn hand_out(self: &Arc<Self>) {
         loop {
             let Some(waiter) = self.lock().next(self.per_host) else { return };

@@ -1,5 +1,5 @@
-//! What the target's tags mean, asked for in bulk where the registry has a way for it; and of a repository that is not there, once for
-//! all of its tags.
+//! What the target's tags point to, asked for in bulk if the registry has a form for it; and for a repository that does not
+//! exist, once for all of its tags.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::error::Error;
 use crate::lists;
 use crate::reference::Reference;
 
-/// The tags of a run, by repository. Each repository is asked about once, when its first image is looked at.
+/// The tags of a run, by repository. Each repository is asked once, when its first image is looked at.
 #[derive(Debug, Default)]
 pub(super) struct TargetTags(HashMap<(String, String), Group>);
 
-/// The tags of one repository that are wanted, and what came of asking.
+/// The tags of one repository that are wanted, and what the registry answered.
 #[derive(Debug, Default)]
 struct Group {
     wanted: Vec<String>,
@@ -31,11 +31,11 @@ struct Group {
 struct First {
     tag: String,
     digest: Result<Option<Digest>, Error>,
-    /// The repository is not there, and none of its tags.
+    /// The repository does not exist, and so none of its tags.
     is_absent: bool,
 }
 
-/// So many tags are worth the question whether their repository is there.
+/// For so many tags it is worth asking whether their repository exists.
 const MANY: usize = 3;
 
 impl TargetTags {
@@ -55,7 +55,7 @@ impl TargetTags {
         Self(groups)
     }
 
-    /// What the target's tag means, or none inside where it is not there; none where that is not known in bulk.
+    /// What the target's tag points to, `Some(None)` if it does not exist; `None` if that is not known in bulk.
     async fn get(&self, index: &dyn TagIndex, target: &Reference) -> Option<Option<Digest>> {
         let key = (target.registry().to_owned(), target.repository().to_owned());
         let group = self.0.get(&key)?;
@@ -73,7 +73,7 @@ impl TargetTags {
         self.0.get(&key).filter(|group| !group.is_known && group.wanted.len() >= MANY)
     }
 
-    /// What the target's tag means: known in bulk, or by HEAD.
+    /// What the target's tag points to: known in bulk, or by HEAD.
     pub(super) async fn digest(&self, mirror: &Mirror, target: &Reference) -> Result<Option<Digest>, Error> {
         if let Some(index) = &mirror.tag_index
             && let Some(known) = self.get(&**index, target).await

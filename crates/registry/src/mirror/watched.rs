@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::bugs::{self, Bug};
 
-/// A value that can be waited for. Who waits is woken in the order of coming: tokio's own `watch` wakes by chance, and a run of the
+/// A value that can be waited for. Waiters are woken in their order: tokio's own `watch` wakes by chance, and a run of the
 /// simulation could not be repeated.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
@@ -23,7 +23,7 @@ impl<T: Copy> Watched<T> {
         *self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts another value there, if there is one.
+    /// Sets the next value, if there is one.
     pub(super) fn change(&self, next: impl FnOnce(T) -> Option<T>) {
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(next) = next(*value) else { return };
@@ -37,7 +37,7 @@ impl<T: Copy> Watched<T> {
 
     pub(super) async fn wait_for(&self, is_it: impl Fn(T) -> bool) {
         loop {
-            // Before the look: what changes after it wakes this one.
+            // Before the value is read: a change after that wakes this waiter.
             let changed = self.changed.notified();
             if is_it(self.get()) {
                 return;

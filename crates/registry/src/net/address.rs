@@ -1,9 +1,9 @@
-//! IP addresses that a registry may not send us to.
+//! IP addresses that a registry may not redirect us to.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Whether no registry may send us to the address: link-local and multicast ones, and those of clouds' metadata services, which hold
-/// a machine's credentials:
+/// Whether no registry may redirect us to the address: link-local and multicast ones, and those of clouds' metadata services,
+/// which hold a machine's credentials:
 /// [AWS](https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html),
 /// [Google](https://cloud.google.com/compute/docs/metadata/overview),
 /// [Azure](https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16),
@@ -28,7 +28,7 @@ pub(crate) fn is_forbidden_address(address: IpAddr) -> bool {
     }
 }
 
-/// Whether the address is of this machine, of a network, or of nobody.
+/// Whether the address is of this machine, of a private network, or reserved.
 pub(crate) fn is_private_address(address: IpAddr) -> bool {
     let is_inside = match embedded(address) {
         IpAddr::V4(address) => {

@@ -1,11 +1,11 @@
-//! Names that a registry sends us to, looked up with care.
+//! Resolves names, and refuses private addresses of names that a registry redirects to.
 //!
-//! [`location`](super::location) refuses addresses inside the network that stand in a URL. A name can lead to one as well, and to
-//! another one each time that it is asked for: so addresses are looked at when the connection is made to them, and nowhere else.
+//! [`location`](super::location) refuses private addresses in a URL. A name can lead to one as well, and to another one each
+//! time that it is resolved: so addresses are checked when the connection is made, and nowhere else.
 //!
-//! What the user named goes wherever it leads. A registry that itself stands inside a network (a company's, or ECR behind an
-//! interface endpoint) may send us to other hosts there; one outside may not, and none may to link-local addresses, where
-//! clouds keep their machines' credentials. Behind a proxy it is the proxy who looks names up.
+//! A host that the user named may have any address. A registry inside a network (a company's, or ECR behind an interface
+//! endpoint) may redirect us to other hosts there; one outside may not, and none may to link-local addresses, where clouds keep
+//! their machines' credentials. Behind a proxy, the proxy resolves names.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -19,34 +19,34 @@ use crate::BoxFuture;
 use crate::error::BoxError;
 use crate::profile::Profiles;
 
-/// How far from the world's network an address is.
+/// How far from the public network an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
     World,
     Inside,
     ThisMachine,
-    /// Where nobody is sent.
+    /// Where no registry may redirect us to.
     Nowhere,
 }
 
-/// The hosts of a client, and how far each may lead.
+/// The hosts of a client, and which addresses each may have.
 #[derive(Default)]
 struct Hosts {
     named: HashSet<String>,
-    /// Where the named ones were when they were last looked up.
+    /// The reach of the named ones, when they were last resolved.
     reached: HashMap<String, Reach>,
-    /// The others, with the farthest that all who sent us there allow.
+    /// The hosts that registries redirected to, with the farthest reach that all of these registries may redirect to.
     sent_to: HashMap<String, Reach>,
 }
 
-/// Looks up names for the HTTP client.
+/// Resolves names for the HTTP client.
 pub(crate) struct AddressGuard {
     lookup: Arc<dyn Lookup>,
     profiles: Arc<Profiles>,
     hosts: Mutex<Hosts>,
 }
 
-/// A name that leads where its sender may not send us.
+/// A name with an address that the registry may not redirect to.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} leads to {address}")]
 pub(crate) struct Refused {
@@ -54,7 +54,7 @@ pub(crate) struct Refused {
     address: IpAddr,
 }
 
-/// The system's own way.
+/// The system's resolver.
 pub(crate) struct System;
 
 impl Lookup for System {
@@ -81,7 +81,7 @@ impl AddressGuard {
         }
     }
 
-    /// Notes that the registry at `from` sends us to `to`.
+    /// Notes that the registry at `from` redirects us to `to`.
     pub(crate) fn sent(&self, from: &Url, to: &Url) {
         let Some(Host::Domain(host)) = to.host() else { return };
         let mut hosts = self.hosts();
@@ -101,7 +101,7 @@ impl AddressGuard {
     fn pass(&self, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
         let mut hosts = self.hosts();
         let Some(allowed) = hosts.sent_to.get(host).copied() else {
-            // The nearest one counts: a name with one address inside is not inside.
+            // The most public one counts: a name with one private address of several is not inside.
             if let Some(nearest) = found.iter().map(|address| reach(*address)).min() {
                 hosts.reached.insert(host.to_owned(), nearest);
             }
@@ -115,8 +115,8 @@ impl AddressGuard {
         }
     }
 
-    /// Whether the registry is known to keep its blobs there. ECR keeps layers at S3, which may have an endpoint inside the network
-    /// where ECR itself has none: Amazon's names, in a network whose owner decides what they lead to.
+    /// Whether the registry is known to keep its blobs there. ECR keeps layers at S3, which may have an endpoint inside the
+    /// network even if ECR has none: the network's owner decides what Amazon's names lead to there.
     fn is_storage(&self, from: &Url, host: &str) -> bool {
         let profile = from.host_str().map(|registry| self.profiles.of(registry));
         profile.is_some_and(|profile| profile.storage.iter().any(|name| host.ends_with(name)))
@@ -128,7 +128,7 @@ impl AddressGuard {
 }
 
 impl Hosts {
-    /// Where a registry stands; in the world, as long as that is not known.
+    /// The reach of a registry: the world, as long as it is not known.
     fn reach_of(&self, registry: &Url) -> Reach {
         let reach = match registry.host() {
             Some(Host::Ipv4(address)) => reach(address.into()),

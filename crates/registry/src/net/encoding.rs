@@ -1,6 +1,6 @@
-//! Replies that were compressed although nobody asked for it
-//! ([quay#1310](https://github.com/quay/quay/pull/1310)). A label on bytes that are right as they are (`x-gzip` on a layer,
-//! [moby#17595](https://github.com/moby/moby/issues/17595)) means nothing: the digest decides.
+//! Replies that were compressed although we did not ask for it ([quay#1310](https://github.com/quay/quay/pull/1310)). A label
+//! on bytes that are right without it (`x-gzip` on a layer, [moby#17595](https://github.com/moby/moby/issues/17595)) means
+//! nothing: the digest decides.
 
 use std::io::Read as _;
 
@@ -16,8 +16,8 @@ pub(crate) fn is_compressed(headers: &HeaderMap) -> bool {
     encoding.eq_ignore_ascii_case("gzip") || encoding.eq_ignore_ascii_case("x-gzip")
 }
 
-/// The body as it was before the server compressed it, if it did, that makes it the right one, and it has at most `limit` bytes;
-/// else as it came.
+/// The body as it was before the server compressed it, if that is the right one and has at most `limit` bytes; otherwise as it
+/// came.
 pub(crate) fn decoded(
     headers: &HeaderMap,
     body: Vec<u8>,
@@ -28,7 +28,7 @@ pub(crate) fn decoded(
         return body;
     }
     let mut plain = Vec::new();
-    // One byte more, so that a body without end is seen to be too long.
+    // One byte more, to see that a body without end is too long.
     let read = MultiGzDecoder::new(&*body).take(limit as u64 + 1).read_to_end(&mut plain);
     if read.is_ok() && plain.len() <= limit && is_right(&plain) { plain } else { body }
 }
@@ -38,7 +38,7 @@ pub(crate) fn json(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Vec<u8> 
     decoded(headers, body, limit, is_json)
 }
 
-/// Whether this may be JSON, where no digest tells.
+/// Whether this may be JSON, for replies without a digest.
 pub(crate) fn is_json(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }

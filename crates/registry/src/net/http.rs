@@ -1,4 +1,4 @@
-//! What goes over the wire, and who carries it: [`Transport`] stands between the protocol and the network.
+//! Requests and replies, and what sends them: [`Transport`] is between the protocol and the network.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,45 +14,45 @@ use crate::error::{BoxError, ErrorKind};
 
 /// A request. Its address is a [`Url`], which is parsed once and not again for each request.
 pub struct Request {
-    /// What is asked for.
+    /// `GET`, for instance.
     pub method: Method,
-    /// Where.
+    /// Scheme, host, port, path and query.
     pub url: Url,
     /// All headers but those that HTTP itself needs.
     pub headers: HeaderMap,
-    /// What is sent.
+    /// The body; of a transfer it is a stream.
     pub body: Body,
 }
 
 /// A reply: status and headers, and a body that is still on its way.
 pub type Response = http::Response<Body>;
 
-/// Where a reply came from that was redirected: what is relative in it is relative to this.
+/// The address that answered after a redirect: URLs in the reply are relative to it.
 #[derive(Clone)]
 pub(crate) struct AnsweredAt(pub(crate) Url);
 
-/// The address that answered what was asked at `asked`.
+/// The address that answered the request to `asked`.
 pub(crate) fn answered_at<'a>(response: &'a Response, asked: &'a Url) -> &'a Url {
     response.extensions().get().map_or(asked, |AnsweredAt(url)| url)
 }
 
-/// Carries requests to servers. A redirect is a reply like any other: who may be sent on is decided above.
+/// Sends requests to servers. A redirect is a reply like any other: the caller decides whether to follow it.
 pub trait Transport: Send + Sync {
-    /// Sends `request`, and gives the reply as soon as its headers are there. Dropping the future, or the reply's body, ends the
-    /// exchange.
+    /// Sends `request`, and returns the reply as soon as its headers are there. Dropping the future, or the reply's body, ends
+    /// the exchange.
     ///
     /// # Errors
-    /// [`ErrorKind::Network`] or [`ErrorKind::NoConnection`], where no reply came.
+    /// [`ErrorKind::Network`] or [`ErrorKind::NoConnection`], if no reply came.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, ErrorKind>>;
 }
 
-/// Looks up the names of servers.
+/// Resolves the names of servers.
 pub trait Lookup: Send + Sync {
     /// The addresses of `host`.
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, BoxError>>;
 }
 
-/// What a request or a reply carries: nothing, some bytes, or a stream of them.
+/// The body of a request or a reply: nothing, some bytes, or a stream of them.
 #[derive(Default)]
 pub struct Body(pub(crate) Content);
 
@@ -65,12 +65,12 @@ pub(crate) enum Content {
         stream: BoxStream<'static, Result<Bytes, BoxError>>,
         length: Option<u64>,
     },
-    /// As the network's own client has it: a box around each layer's stream would be paid for by every piece.
+    /// The HTTP library's own reply: a boxed stream would cost time for each piece of a layer.
     Reply(reqwest::Response),
 }
 
 impl Body {
-    /// A stream. Of a reply, `length` is what its `Content-Length` says.
+    /// A stream. For a reply, `length` is its `Content-Length`.
     pub fn stream<E: Into<BoxError>>(
         stream: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
         length: Option<u64>,
@@ -78,7 +78,7 @@ impl Body {
         Self(Content::Stream { stream: stream.map(|piece| piece.map_err(Into::into)).fuse().boxed(), length })
     }
 
-    /// The bytes that are still to come, where that is known.
+    /// The bytes that are still to come, if that is known.
     pub fn length(&self) -> Option<u64> {
         match &self.0 {
             Content::Nothing => Some(0),
@@ -88,10 +88,10 @@ impl Body {
         }
     }
 
-    /// The next piece, none at the end.
+    /// The next piece, `None` at the end.
     ///
     /// # Errors
-    /// [`ErrorKind::Network`], where the connection broke.
+    /// [`ErrorKind::Network`], if the connection broke.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ErrorKind> {
         match &mut self.0 {
             Content::Nothing => Ok(None),
@@ -114,7 +114,7 @@ impl From<Bytes> for Body {
     }
 }
 
-/// Settings of the client that the network is reached by.
+/// Settings of the HTTP client.
 #[must_use]
 #[derive(Clone, Default)]
 pub struct Http {
@@ -124,45 +124,45 @@ pub struct Http {
     pub(crate) own: Vec<(String, Http)>,
 }
 
-/// By which proxies servers are reached.
+/// The proxies in use.
 #[derive(Clone, Default)]
 pub enum Proxies {
-    /// As the system is set up.
+    /// Those of the environment.
     #[default]
     System,
-    /// By none.
+    /// No proxy.
     None,
-    /// By these.
+    /// These proxies.
     Named {
         /// The address of the proxy for plain http.
         http: Option<String>,
         /// The address of the proxy for https.
         https: Option<String>,
-        /// What is reached without, in the form of `NO_PROXY`.
+        /// The hosts to reach without a proxy, in the form of `NO_PROXY`.
         direct: String,
     },
 }
 
 impl Http {
-    /// How TLS is spoken: with which authorities, with which certificate of ours.
+    /// The settings of TLS: trusted CAs, a client certificate.
     pub fn tls(mut self, tls: rustls::ClientConfig) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// How we name ourselves.
+    /// The `User-Agent` header.
     pub fn user_agent(mut self, name: &str) -> Self {
         self.user_agent = Some(name.to_owned());
         self
     }
 
-    /// By which proxies servers are reached.
+    /// The proxies in use.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.proxies = proxies;
         self
     }
 
-    /// Settings of its own for `host` (with its port where it has one): its CA, a certificate of ours that is for it alone.
+    /// Separate settings for `host` (with its port, if any): its CA, a client certificate only for it.
     pub fn for_host(mut self, host: &str, http: Http) -> Self {
         self.own.push((host.to_ascii_lowercase(), http));
         self

@@ -1,7 +1,7 @@
-//! Where a registry may send us: `Location`, a token service's realm, the next page of a list.
+//! Where a registry may redirect us to: `Location`, a token service's realm, the next page of a list.
 //!
-//! A registry is not trusted to choose whom we talk to. It may name other hosts (Docker Hub's token service, ECR's S3), but never
-//! another scheme than the user chose, nor an address inside the network that the user did not name.
+//! A registry is not trusted to choose the servers that we talk to. It may name other hosts (Docker Hub's token service, ECR's
+//! S3), but never a less safe scheme than the user chose, nor a private address that the user did not name.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::digest::excerpt;
 use crate::error::ErrorKind;
 use crate::size_limits;
 
-/// `text` as a URL, relative to the URL that was asked, if going there is safe.
+/// `text` as a URL, relative to the URL that was asked, if it is safe.
 pub(crate) fn resolve(asked: &Url, text: &str) -> Result<Url, ErrorKind> {
     let refused = |reason| ErrorKind::UnsafeLocation { url: shown(text), reason };
     if text.len() > size_limits::HEADER {
@@ -20,7 +20,7 @@ pub(crate) fn resolve(asked: &Url, text: &str) -> Result<Url, ErrorKind> {
     }
     let url = asked.join(text).map_err(|_| refused("it is no URL"))?;
     let url = encrypted(asked, url);
-    // Escaped it may be longer than it was sent, and than what HTTP's own library takes.
+    // With escapes it may be longer than it was sent, and than the HTTP library accepts.
     if url.as_str().len() > MOST {
         return Err(refused("it is too long"));
     }
@@ -28,15 +28,15 @@ pub(crate) fn resolve(asked: &Url, text: &str) -> Result<Url, ErrorKind> {
     Ok(url)
 }
 
-/// The longest address that is asked: the HTTP library takes 64 KiB, and something may have to be added.
+/// The longest address that is requested: the HTTP library accepts 64 KiB, and something may have to be added.
 const MOST: usize = 60 << 10;
 
-/// Where a registry's blobs may be had by plain http.
+/// Where blobs of a registry may come from by plain http.
 #[derive(Debug, Default)]
 pub(crate) struct Plain<'a> {
     /// The user named the registry by plain http: its object store beside it is no less safe.
     pub(crate) is_plain: bool,
-    /// Hosts that the user named, each with its port where it has one.
+    /// Hosts that the user named, each with its port if it has one.
     pub(crate) hosts: Vec<&'a str>,
 }
 
@@ -45,8 +45,8 @@ impl Plain<'_> {
         self.hosts.iter().any(|host| *host == url.authority() || Some(*host) == url.host_str())
     }
 
-    /// Whether blobs may come from `url`. Digests tell whether they are the right ones, and nobody there learns who we are; but no
-    /// registry sends us to this machine or to where clouds keep their machines' credentials.
+    /// Whether blobs may come from `url`. Digests tell whether they are right, and no credentials are sent; but a registry must
+    /// not redirect us to this machine or to where clouds keep their machines' credentials.
     fn allows(&self, url: &Url) -> bool {
         let is_sound = url.scheme() == "http" && !names_user(url);
         is_sound && (self.names(url) || (self.is_plain && !is_never_reached(url)))
@@ -79,7 +79,7 @@ fn is_never_reached(url: &Url) -> bool {
     is_special || is_loopback(url)
 }
 
-/// A token service's address: as safe as any other. Without a host it is the registry's own; other words are no address.
+/// A token service's address: as safe as any other. A path alone is at the registry; any other text is not an address.
 pub(crate) fn realm(origin: &Url, text: &str) -> Result<Url, ErrorKind> {
     if !text.starts_with('/') && Url::parse(text).is_err() && text.len() <= size_limits::HEADER {
         return Err(ErrorKind::UnsafeLocation { url: shown(text), reason: "a realm is a URL" });
@@ -87,7 +87,7 @@ pub(crate) fn realm(origin: &Url, text: &str) -> Result<Url, ErrorKind> {
     resolve(origin, text)
 }
 
-/// A registry behind a proxy that does its TLS may call itself http, by its own port. It is asked where we reached it: by https
+/// A registry behind a proxy that ends TLS may call itself http, with its own port. It is asked where we reached it: by https
 /// (Harbor and Artifactory without `X-Forwarded-Proto`).
 fn encrypted(asked: &Url, mut url: Url) -> Url {
     if (asked.scheme(), url.scheme()) == ("https", "http") && same_host(asked, &url) {
@@ -100,10 +100,10 @@ fn encrypted(asked: &Url, mut url: Url) -> Url {
 
 /// Without the query, which may hold a signature, and without a login.
 pub(crate) fn shown(text: &str) -> String {
-    // A scheme of its own: `http:u:p@host` is relative to http.
+    // Another scheme: `http:u:p@host` is relative to http.
     let url = Url::parse("ws://nowhere/").and_then(|base| base.join(text));
     let is_plain = url.is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "ws") && !names_user(&url));
-    // Where there is no telling what is what, a login may be all that stands before the last `@`.
+    // If it cannot be parsed, everything before the last `@` may be a login.
     let text = if is_plain { text } else { text.rsplit('@').next().unwrap_or_default() };
     excerpt(text.split(['?', '#']).next().unwrap_or_default())
 }
@@ -119,7 +119,7 @@ fn check(from: &Url, to: &Url) -> Result<(), &'static str> {
     if names_user(to) {
         return Err("it names a user");
     }
-    // From http, which the user chose for this host, https is no step down; plain http anywhere else is.
+    // From http, which the user chose for this host, https is not less safe; plain http to any other host is.
     let stays = same_host(from, to) || (is_loopback(from) && is_loopback(to));
     if to.scheme() == "http" && !(from.scheme() == "http" && stays) {
         return Err("it is not encrypted");
@@ -130,7 +130,7 @@ fn check(from: &Url, to: &Url) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether both are one server: the only case in which an `Authorization` goes along.
+/// Whether both are the same server: only then is an `Authorization` sent along.
 pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
         && same_host(one, other)

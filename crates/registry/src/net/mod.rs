@@ -1,4 +1,4 @@
-//! One exchange with a server: what is sent and what comes back, and where we let ourselves be sent.
+//! One exchange with a server: the request and the reply, and where a server may redirect us to.
 
 pub(crate) mod address;
 pub(crate) mod address_guard;

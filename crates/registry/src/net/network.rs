@@ -1,4 +1,4 @@
-//! The network's own [`Transport`]: reqwest. No type of it leaves this file and [`Body`](super::http::Body).
+//! The [`Transport`] of the network: reqwest. Its types are only used here and in [`Body`].
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -18,17 +18,17 @@ use crate::BoxFuture;
 use crate::error::{Error, ErrorKind, NoConnection};
 use crate::size_limits;
 
-/// The HTTP clients: one for all servers, and one for each that has certificates of its own. A connection is never shared between
-/// two of them, nor is a certificate.
+/// The HTTP clients: one for all servers, and one for each that has its own certificates. They share neither connections nor
+/// certificates.
 pub(crate) struct Network {
     all: reqwest::Client,
-    /// By host, with its port where it has one.
+    /// By host, with its port if it has one.
     own: HashMap<String, reqwest::Client>,
 }
 
 impl Network {
-    /// Redirects and HTTP's version are set here: the first because nobody else keeps an `Authorization` from another host as
-    /// strictly, the second because one HTTP/2 connection would carry all transfers and its stream limit stall them
+    /// Without redirects, because we are stricter about whom `Authorization` is sent to; and without HTTP/2, because one
+    /// connection would carry all transfers and its stream limit stall them
     /// ([ocync's finding](https://github.com/clowdhaus/ocync/pull/104)).
     pub(crate) fn new(mut all: Http, connect: Duration, guard: &Arc<AddressGuard>) -> Result<Self, Error> {
         let client = |http| {
@@ -44,7 +44,7 @@ impl Network {
             })
         };
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Somebody else may have been faster; then there is one, which is all that is wanted.
+            // Another thread may have been faster; then there is one, too.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let own = std::mem::take(&mut all.own).into_iter().map(|(host, http)| Ok((host, client(http)?)));
@@ -64,7 +64,7 @@ impl Network {
     }
 }
 
-/// Takes replies as other clients do: more headers than most have, folded ones, and the rest where one is none.
+/// Accepts replies as other clients do: with many headers, folded ones, and those between which one is malformed.
 fn lenient(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
     let builder = builder.http1_max_headers(size_limits::HEADERS);
     let builder = builder.http1_allow_obsolete_multiline_headers_in_responses(true);
@@ -121,7 +121,7 @@ fn sent(body: Body) -> Option<reqwest::Body> {
     }
 }
 
-/// The [`AddressGuard`] as the HTTP client takes it.
+/// The [`AddressGuard`] as the HTTP client's resolver.
 struct Guarded(Arc<AddressGuard>);
 
 impl Resolve for Guarded {
@@ -134,7 +134,7 @@ impl Resolve for Guarded {
     }
 }
 
-/// A failure of the network, without the URL: a redirect's has a signature in it.
+/// A failure of the network, without the URL: after a redirect it has a signature in it.
 pub(crate) fn failure(error: reqwest::Error) -> ErrorKind {
     if let Some(refused) = find::<Refused>(&error) {
         let reason = "it leads to a private address that the user did not name";
@@ -168,7 +168,7 @@ fn why(error: &reqwest::Error) -> Option<NoConnection> {
     error.is_dns().then_some(NoConnection::UnknownName)
 }
 
-/// Whether what came is no reply of HTTP's, before one was asked for or after. For the first there is no type, but these words.
+/// Whether what came is not HTTP, after a request or before one. The latter has no type of its own, only this message.
 fn is_no_http(error: &hyper::Error) -> bool {
     let is_unasked = |error: Cause<'_>| {
         error.is::<hyper::Error>() && error.to_string() == "received unexpected message from connection"
@@ -176,15 +176,15 @@ fn is_no_http(error: &hyper::Error) -> bool {
     error.is_parse() || causes(error).any(is_unasked)
 }
 
-/// Of TLS's errors, those that the next try meets again. Others are a connection that was disturbed.
+/// The TLS errors that a retry would meet again. The others are transient.
 fn tls(error: &rustls::Error) -> Option<NoConnection> {
     use rustls::Error as Tls;
     match error {
         Tls::InvalidCertificate(error) => Some(certificate(error)),
-        // A verifier that knows no authorities.
+        // A verifier without CAs.
         Tls::General(_) => Some(NoConnection::UnknownCa),
         Tls::AlertReceived(alert) => alert_of(*alert),
-        // A reply in plain text begins with no record's type.
+        // Plain text does not begin with the type of a record.
         Tls::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
             Some(NoConnection::PlainHttp)
         }
@@ -227,7 +227,7 @@ fn alert_of(alert: AlertDescription) -> Option<NoConnection> {
     }
 }
 
-/// What a proxy said to CONNECT. The connector's type is not public, its words are
+/// A proxy's refusal of CONNECT. The type of the error is not public, its message is
 /// ([hyper-util](https://github.com/hyperium/hyper-util/blob/master/src/client/legacy/connect/proxy/tunnel.rs)).
 fn tunnel(error: &reqwest::Error) -> Option<NoConnection> {
     let says = |words: &str| causes(error).any(|error| error.to_string() == words);
@@ -249,7 +249,7 @@ fn find<T: StdError + 'static>(error: Cause<'_>) -> Option<&T> {
     causes(error).find_map(|error| error.downcast_ref())
 }
 
-/// The next cause. An [`io::Error`] around another error gives that one's cause as its own and hides the error itself.
+/// The next cause. An [`io::Error`] around another error returns that one's cause as its own and hides the error itself.
 fn below(error: Cause<'_>) -> Option<Cause<'_>> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::error::{ErrorKind, NoConnection};
 
-/// The servers that have answered: one that is away for a moment is waited for longer than one that was never there.
+/// A server that has answered before and is away is retried for longer than one that never answered.
 #[derive(Debug, Default)]
 pub(crate) struct ReachedServers(Mutex<HashSet<String>>);
 

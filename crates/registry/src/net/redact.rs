@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-/// Shorter ones could be a part of any word.
+/// Shorter ones may be a part of any word.
 const SHORTEST: usize = 4;
 
 /// The secrets of a request.
@@ -12,7 +12,7 @@ const SHORTEST: usize = 4;
 pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// What an `Authorization` tells: a token, or a password and its base64.
+    /// The secrets in an `Authorization`: a token, or a password and its base64.
     pub(crate) fn of(header: Option<&HeaderValue>) -> Self {
         let text = header.and_then(|header| header.to_str().ok()).unwrap_or_default();
         let (scheme, token) = text.split_once(' ').unwrap_or_default();
@@ -22,13 +22,13 @@ impl Secrets {
         Self(std::iter::once(token.to_owned()).chain(password).collect())
     }
 
-    /// The same, and a token that is shown in another way.
+    /// The same, and a token that is sent in another way.
     pub(crate) fn and(mut self, token: &str) -> Self {
         self.0.push(token.to_owned());
         self
     }
 
-    /// A text of the server without them.
+    /// A text of the server's without them.
     pub(crate) fn hide(&self, text: &str) -> String {
         let long = self.0.iter().filter(|secret| secret.len() >= SHORTEST);
         long.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))

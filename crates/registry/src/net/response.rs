@@ -10,6 +10,7 @@ use super::encoding;
 use super::http::Response;
 use super::redact::Secrets;
 use super::retry_after::wait;
+use super::wait_span::waiting;
 use crate::digest::excerpt;
 use crate::error::{ErrorKind, NoConnection};
 use crate::size_limits;
@@ -26,11 +27,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Reads it; what the request showed does not become a part of its message.
+    /// Reads it, without the request's secrets in its message.
     pub(crate) async fn read(response: Response, secrets: &Secrets) -> Self {
         let status = response.status();
         let headers = response.headers().clone();
-        // A body that cannot be read takes nothing away from the status.
+        // If the body cannot be read, the status is still known.
         let reading = read_prefix(response, size_limits::ERROR_BODY);
         let body = tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap_or_default();
         let body = encoding::json(&headers, body, size_limits::ERROR_BODY);
@@ -67,14 +68,14 @@ impl Failure {
             (403, _) if retry_after.is_some() || lower.contains("rate limit") => {
                 ErrorKind::TooManyRequests { retry_after, message }
             }
-            // The word of who stands before a registry, nginx for instance: by a page as well.
+            // From what is in front of a registry, nginx for instance, also with a page.
             (413, _) => ErrorKind::Refused { status, code, message },
-            // What is not done (501) or not spoken (505) today is not tomorrow either; all else, the codes of proxies and CDNs
-            // among it (499 is nginx's), passes.
+            // What is not implemented (501) or not supported (505) stays so; all others, those of proxies and CDNs (499 is
+            // nginx's) included, are transient.
             (408 | 425 | 499 | 500 | 502..=504 | 506..=599, _) => {
                 ErrorKind::Unavailable { status, retry_after, message }
             }
-            // Registries have a page for a path that they do not know, and for nothing else.
+            // Registries send a page only for an unknown path.
             (400..500, _) if is_page && !matches!(status, 404 | 410) && !is_challenge => {
                 ErrorKind::Page { status }
             }
@@ -113,14 +114,14 @@ pub(crate) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
     let begin = body.trim_ascii_start();
     let begins = |with: &[u8]| begin.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
     let is_html = content_type(headers).to_ascii_lowercase().starts_with("text/html");
-    // An empty body, as each reply to a HEAD has, is none.
+    // An empty body, as of each reply to a HEAD, is not a page.
     begins(b"<!doctype html")
         || begins(b"<html")
         || (is_html && begin.first().is_some_and(|first| *first != b'{'))
 }
 
-/// Code and message of an error body: the distribution specification's `errors`, AWS's `__type`, Google's `error`, and whatever else
-/// servers call what they have to say; else its first line.
+/// Code and message of an error body: the distribution specification's `errors`, AWS's `__type`, Google's `error`, or another
+/// of the usual names; otherwise its first line.
 fn read_error(body: &[u8], secrets: &Secrets) -> (String, String) {
     let line = |text: &str| line(&secrets.hide(text));
     let Ok(root) = serde_json::from_slice::<Value>(body) else {
@@ -141,7 +142,7 @@ fn read_error(body: &[u8], secrets: &Secrets) -> (String, String) {
     let code = code.map(|error| said(error, &["code", "__type"])).unwrap_or_default();
     let names = ["message", "Message", "details", "detail", "error_description", "error"];
     let message = |error: &&Value| {
-        // Artifactory and Quay say here alone what is wrong with a manifest, others which blob is missing
+        // Only here do Artifactory and Quay say what is wrong with a manifest, and others which blob is missing
         // ([jib#1445](https://github.com/GoogleContainerTools/jib/issues/1445)).
         let detail = error.get("detail").map(|detail| said(detail, &["description", "message"]));
         let parts = [Some(said(error, &names)), detail].into_iter().flatten();
@@ -153,7 +154,7 @@ fn read_error(body: &[u8], secrets: &Secrets) -> (String, String) {
     (code.rsplit('#').next().unwrap_or_default().to_owned(), messages.join("; "))
 }
 
-/// A body that is no JSON: its first line if it is text; a page of HTML tells nobody anything.
+/// A body that is not JSON, if it is text or S3's XML. A page of HTML has no message.
 fn plain_text(body: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(body).ok()?;
     if !text.trim_start().starts_with('<') {
@@ -190,7 +191,19 @@ pub(crate) async fn read_bounded(
     Ok(body)
 }
 
-/// What comes of the body, at most `limit` bytes.
+/// [`read_bounded`] of a reply by `registry`, for at most `after`.
+pub(crate) async fn read_in_time(
+    response: Response,
+    registry: &str,
+    (what, limit): (&'static str, usize),
+    after: Duration,
+) -> Result<Vec<u8>, ErrorKind> {
+    let _wait = waiting(registry, &format!("the rest of {what}"), after);
+    let body = tokio::time::timeout(after, read_bounded(response, what, limit)).await;
+    body.unwrap_or(Err(ErrorKind::Stalled { what, after }))
+}
+
+/// The beginning of the body, at most `limit` bytes.
 async fn read_prefix(mut response: Response, limit: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.body_mut().chunk().await {
@@ -203,7 +216,7 @@ async fn read_prefix(mut response: Response, limit: usize) -> Vec<u8> {
     body
 }
 
-/// A header as text, if it is short enough to be one.
+/// A header as text, if it is not too long.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     text(headers.get(name)?)
 }
@@ -220,12 +233,12 @@ fn text(value: &HeaderValue) -> Option<&str> {
 /// The header with a manifest's or a blob's digest.
 pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// A digest from a header, where the registry sends one that can be read.
+/// A digest from a header, if the registry sends a valid one.
 pub(crate) fn content_digest(headers: &HeaderMap) -> Option<crate::digest::Digest> {
     header(headers, CONTENT_DIGEST)?.parse().ok()
 }
 
-/// A 200 to what was sent, after which it is not there: what stands before the registry took it for a health check
+/// A 200 to an upload that is not there afterwards: a proxy before the registry took it for a health check
 /// ([kubevirt#17064](https://github.com/kubevirt/kubevirt/pull/17064)).
 pub(crate) fn not_done() -> ErrorKind {
     let message = "what was sent is not there".to_owned();

@@ -1,4 +1,4 @@
-//! Waits that servers ask for, and their dates.
+//! The waits that servers ask for, and dates in headers.
 
 use std::time::{Duration, SystemTime};
 

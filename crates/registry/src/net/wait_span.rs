@@ -1,5 +1,5 @@
-//! Telling whoever listens what is waited for, by a span that is open meanwhile: `wait`, with `on` (a server or a registry), `what`,
-//! and `most`, the milliseconds after which it is given up or over.
+//! Reports what is waited for, by a span that is open meanwhile: `wait`, with `on` (a server or a registry), `what`, and
+//! `most`, the milliseconds that it takes at most.
 
 use std::time::Duration;
 

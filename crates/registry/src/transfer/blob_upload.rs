@@ -30,7 +30,7 @@ pub(crate) async fn send(
     (body, meter): (Body, &Meter),
 ) -> Result<(), Error> {
     if blob.size == 0 {
-        // There is nothing that could move: it is the reply that is waited for.
+        // No bytes can show progress: only the reply is waited for.
         meter.add(0, 0);
     }
     let result = tokio::select! {
@@ -40,14 +40,14 @@ pub(crate) async fn send(
             Err(Error::of(target, ErrorKind::Stalled { what: "the upload", after }))
         }
     };
-    // The upload only sees that its body broke; why is known here.
+    // The upload only sees that its body broke; the reason is in the meter.
     match (result, meter.failure()) {
         (Err(_), Some(failure)) => Err(failure),
         (result, _) => result,
     }
 }
 
-/// Ends when the target has taken too little for too long. The source has a clock of its own.
+/// Ends when the target has accepted too little for too long. The source has its own timeout.
 async fn stalled(meter: &Meter, timeouts: Timeouts) -> Duration {
     let tick = (timeouts.idle / 8).max(Duration::from_millis(1));
     let mut seen = 0;
@@ -66,12 +66,12 @@ async fn stalled(meter: &Meter, timeouts: Timeouts) -> Duration {
     }
 }
 
-/// How the target was found to have the blob, or made to have it.
+/// How the blob came to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placed {
-    /// It had it.
+    /// The target had it.
     Skipped,
-    /// It took it from another repository.
+    /// The target mounted it from another repository.
     Mounted,
     /// It was sent.
     Sent,
@@ -91,13 +91,13 @@ pub(crate) enum Opening {
     Mount(String),
 }
 
-/// What opening came to.
+/// The result of opening an upload.
 pub(crate) enum Opened {
     Placed(Placed),
     Session(Url),
 }
 
-/// Asks the target for an upload, as `opening` says. `mount_answered` hears how a mount or a probe went.
+/// Asks the target for an upload, as `opening` says. `mount_answered` is called with the answer to a mount or a probe.
 pub(crate) async fn open(
     connection: &Connection,
     target: &Reference,
@@ -122,7 +122,7 @@ pub(crate) async fn open(
             mount_answered(MountAnswer::Refused);
             Ok(Opened::Session(session))
         }
-        // Registries that know no mount answer in many ways; without one they all understand (ggcr#1404, #1679).
+        // Registries without mounts answer in many ways; all understand a start without one (ggcr#1404, #1679).
         Err(error) if from.is_some() && !error.is_transient() => {
             mount_answered(MountAnswer::NotUnderstood);
             without_mount(connection, target, blob, opening).await

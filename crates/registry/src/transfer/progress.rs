@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tells of a blob's bytes over all tries: what is sent again does not count again.
+/// Reports a blob's bytes over all tries: what is sent again does not count again.
 #[derive(Default)]
 pub(crate) struct Progress {
     highest: AtomicU64,
@@ -10,7 +10,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Progress that `told` hears of: so many more bytes each time.
+    /// Calls `told` with the number of new bytes.
     pub(crate) fn told(told: impl Fn(u64) + Send + Sync + 'static) -> Self {
         Self { told: Some(Box::new(told)), ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! A blob's bytes from its source: hashed, counted, and resumed where the connection broke.
+//! A blob's bytes from its source: hashed, counted, and resumed after a broken connection.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -22,28 +22,28 @@ use crate::net::{encoding, response};
 use crate::reference::Reference;
 use crate::size_limits;
 
-/// What is handed to the upload at once: small enough that a slow link shows progress within the idle time.
+/// How much is passed to the upload at once: so little that a slow link shows progress within the idle time.
 const PIECE: usize = 128 << 10;
 
-/// A connection that brought this much before it broke was a good one: the count of failures begins anew.
+/// A connection that brought this much before it broke was good: the count of failures starts again.
 const GOOD_PROGRESS: u64 = 1 << 20;
 
-/// What a transfer shows to whoever watches it.
+/// What is seen of a transfer from outside.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    /// Bytes handed to the upload.
+    /// Bytes passed to the upload.
     pub(crate) sent: AtomicU64,
-    /// Whether the target has what it asked for. Until it asks, the request waits for its turn; while the source is being
-    /// waited for, the target is not to blame.
+    /// Whether the target has the bytes that it asked for, so that only it is waited for. Otherwise the request waits for its
+    /// turn, or for the source.
     pub(crate) at_target: AtomicBool,
-    /// Whether all bytes were handed over.
+    /// Whether all bytes were passed on.
     pub(crate) complete: AtomicBool,
     /// Why the source ended early. The upload knows only that its body broke.
     failure: Mutex<Option<Error>>,
 }
 
 impl Transfer {
-    /// A blob that is read from `source` for nobody in particular.
+    /// A blob that is read from `source`, without reports of progress.
     pub(crate) fn new(connection: &Connection, source: &Reference, blob: Blob) -> Self {
         Self {
             connection: connection.clone(),
@@ -56,7 +56,7 @@ impl Transfer {
 }
 
 impl Meter {
-    /// Counts bytes of a body of `size`, and gives their sum.
+    /// Counts bytes of a body of `size`, and returns their sum.
     pub(crate) fn add(&self, bytes: u64, size: u64) -> u64 {
         let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.complete.store(sent == size, Ordering::Relaxed);
@@ -77,14 +77,14 @@ impl Meter {
     }
 }
 
-/// Everything that a transfer needs to know.
+/// The settings of a transfer.
 #[derive(Clone)]
 pub(crate) struct Transfer {
     pub(crate) connection: Connection,
     pub(crate) source: Reference,
     pub(crate) blob: Blob,
     pub(crate) progress: Arc<Progress>,
-    /// Where the bytes are to be found afterwards, if anybody wants to read them.
+    /// Where the bytes are kept, if they are needed afterwards.
     pub(crate) keep: Option<Kept>,
 }
 
@@ -95,25 +95,25 @@ struct Reader {
     transfer: Transfer,
     meter: Arc<Meter>,
     response: Option<Response>,
-    /// A blob that the server compressed on its way, as it was before.
+    /// A blob that the server compressed, decompressed.
     unpacked: Option<Bytes>,
-    /// Whether a range was refused, or another one came: then the whole is asked for.
+    /// Whether a range was refused, or another one came: then the whole blob is requested.
     knows_no_ranges: bool,
-    /// Of a reply that ignored the range: bytes that are known already.
+    /// The known bytes at the beginning of a reply that ignored the range.
     to_skip: u64,
     rest: Bytes,
     hasher: Hasher,
     offset: u64,
     tries: Tries,
-    /// In vain, since the last good connection.
+    /// Waited without success since the last good connection.
     waited: Duration,
     resumed_at: u64,
     verified: bool,
     kept: Vec<u8>,
 }
 
-/// The bytes as an upload's body. It ends with an error instead of the last piece if the digest is wrong, so that no target is
-/// ever given a complete blob that is not the one that was asked for.
+/// The bytes as an upload's body. It ends with an error instead of the last piece if the digest is wrong, so that no target
+/// ever gets a complete blob with another digest.
 pub(crate) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
     let reader = Reader {
         transfer,
@@ -145,7 +145,7 @@ pub(crate) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = 
 }
 
 impl Reader {
-    /// The next piece, none at the end.
+    /// The next piece, `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.rest.is_empty() {
             self.meter.at_target.store(false, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Reader {
         self.transfer.progress.advance(sent);
     }
 
-    /// The next bytes from the source, over as many connections as it takes.
+    /// The next bytes from the source, over as many connections as necessary.
     async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.offset == self.transfer.blob.size {
@@ -179,7 +179,7 @@ impl Reader {
                         return Ok(Some(bytes));
                     }
                 }
-                // The reply was shorter than the blob: the rest is asked for as after any other break.
+                // The reply was shorter than the blob: the rest is requested as after any other break.
                 Ok(None) => self.broken(self.error(self.truncated())).await?,
                 Err(error) => self.broken(error).await?,
             }
@@ -198,7 +198,7 @@ impl Reader {
         let Some(response) = self.response.as_mut() else { return Err(stalled) };
         let began = Instant::now();
         let mut collected: Option<bytes::BytesMut> = None;
-        // A trickle is collected until it is worth a piece or has been too little for too long.
+        // Small chunks are collected until they are worth a piece or have been too little for too long.
         loop {
             let left = after.saturating_sub(began.elapsed());
             let chunk = match tokio::time::timeout(left, response.body_mut().chunk()).await {
@@ -253,7 +253,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes bytes into account; none if all of them were known. The last ones are only given out if the digest is right.
+    /// Counts and hashes bytes; `None` if all of them were known. The last ones are only returned if the digest is right.
     fn accept(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, Error> {
         let known = self.to_skip.min(bytes.len() as u64);
         self.to_skip -= known;
@@ -287,7 +287,7 @@ impl Reader {
         let (expected, actual) = (self.transfer.blob.digest, std::mem::take(&mut self.hasher).finish());
         if expected == actual || bugs::is_in(Bug::Unverified) {
             if let Some(keep) = &self.transfer.keep {
-                // Of two that passed, both are the same.
+                // If it is set already, it is the same.
                 let _ = keep.set(std::mem::take(&mut self.kept));
             }
             Ok(())
@@ -296,7 +296,7 @@ impl Reader {
         }
     }
 
-    /// The connection broke: pause and go on from here, or give up.
+    /// The connection broke: pause and resume, or give up.
     async fn broken(&mut self, error: Error) -> Result<(), Error> {
         self.response = None;
         if self.offset - self.resumed_at >= GOOD_PROGRESS {
@@ -310,7 +310,7 @@ impl Reader {
         if error.is_brief() {
             return Err(error);
         }
-        // What went out is wrong or of another length: another range of it does not help.
+        // Passed bytes are wrong, or too many or too few: another range does not help.
         let is_content = error.kind().is_mismatch();
         let is_worth_it = |pause: &Duration| {
             error.is_transient() && !is_content && self.waited + *pause <= connection.give_up_after()
@@ -338,13 +338,13 @@ fn fail(transfer: &Transfer, kind: ErrorKind) -> Error {
     Error::of(&transfer.source.with_digest(transfer.blob.digest), kind)
 }
 
-/// Whether this many bytes are progress: more than a trickle, or all that is left.
+/// Whether this many bytes are progress: enough of them, or all that is left.
 fn is_enough(bytes: u64, offset: u64, blob: Blob) -> bool {
     bytes >= Timeouts::MIN_BYTES || offset + bytes >= blob.size
 }
 
-/// The reply to a range, or the whole; none where it is of no use. Crane's own registry takes no range without an end (416), CDNs
-/// have said 400 ([registry.k8s.io#333](https://github.com/kubernetes/registry.k8s.io/issues/333)).
+/// The reply to a range, or the whole; `None` if it cannot be used. Crane's own registry accepts no range without an end (416),
+/// CDNs have answered 400 ([registry.k8s.io#333](https://github.com/kubernetes/registry.k8s.io/issues/333)).
 fn the_right_part(asked: Result<Response, Error>, offset: u64) -> Result<Option<Response>, Error> {
     let start = |part: &Response| response::header(part.headers(), "content-range").and_then(range_start);
     let is_other = |part: &Response| start(part) != Some(offset) && !bugs::is_in(Bug::WrongResume);
@@ -362,7 +362,7 @@ fn range_start(text: &str) -> Option<u64> {
     text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }
 
-/// The length of the whole blob, by the length of a reply that begins so far from its start.
+/// The length of the whole blob, from the length of a reply that begins at `offset - to_skip`.
 fn whole_length(length: u64, offset: u64, to_skip: u64) -> u64 {
     length.saturating_add(offset).saturating_sub(to_skip)
 }
