@@ -1,26 +1,26 @@
-//! What a registry was asked for, from its own access log (Apache's combined format).
+//! Counts a registry's requests in its own access log (Apache's combined format).
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-/// Requests and bytes of one stretch of the log.
+/// Requests and bytes in a part of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requests {
     /// By method and kind, such as `HEAD manifest`.
     pub by_kind: BTreeMap<String, u64>,
     /// Bytes of answers to GET.
     pub bytes_out: u64,
-    /// Bytes of blobs and manifests that were taken, by their known sizes.
+    /// Bytes of blobs and manifests that were received, by their known sizes.
     pub bytes_in: u64,
-    /// Blobs and manifests that were taken and whose size is not known here.
+    /// Blobs and manifests that were received but whose size is not known here.
     pub unknown_in: u64,
-    /// Answers of 400 and above other than 404.
+    /// Answers with a status of 400 or more, except 404.
     pub refused: u64,
 }
 
 impl Requests {
-    /// The sums by method.
+    /// The requests by method.
     pub fn by_method(&self) -> BTreeMap<&str, u64> {
         let mut methods = BTreeMap::new();
         for (kind, count) in &self.by_kind {
@@ -29,7 +29,7 @@ impl Requests {
         methods
     }
 
-    /// All of them.
+    /// All requests.
     pub fn total(&self) -> u64 {
         self.by_kind.values().sum()
     }
@@ -64,7 +64,7 @@ fn line(text: &str) -> Option<Line<'_>> {
     Some(Line { method, path, query, status, bytes })
 }
 
-/// Counts the requests in `log`; `sizes` knows blobs by digest and manifests also by `repository:tag`.
+/// Counts the requests in `log`; `sizes` has blobs by digest and manifests also by `repository:tag`.
 pub fn count(log: &str, sizes: &HashMap<String, u64>) -> Requests {
     let mut requests = Requests::default();
     for line in log.lines().filter_map(line) {
@@ -107,7 +107,7 @@ pub fn count(log: &str, sizes: &HashMap<String, u64>) -> Requests {
     requests
 }
 
-/// The value of `key`; of percent-encodings only the colon's is known, as digests have no other.
+/// The value of `key`; only the colon's percent-encoding is decoded, as digests contain no other.
 fn query(query: &str, key: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))?;
     Some(value.replace("%3A", ":").replace("%3a", ":"))

@@ -1,4 +1,4 @@
-//! The catalogue of what was made: which sets of images there are, and what an image consists of.
+//! The catalogue of the created image sets and their images.
 
 use std::collections::{HashMap, HashSet};
 
@@ -36,15 +36,15 @@ pub enum Set {
 }
 
 impl Set {
-    /// The sets that [`Set::Scale`] stands for.
+    /// The sets of [`Set::Scale`].
     pub const SCALE: [Self; 3] = [Self::Scale100, Self::Scale1000, Self::Scale10000];
 
-    /// The set that is named on the command line for this one.
+    /// The command line's name of this set.
     pub fn named(self) -> Self {
         if Self::SCALE.contains(&self) { Self::Scale } else { self }
     }
 
-    /// Its name in files, and but for the parts of `scale` the word on the command line.
+    /// Its name in files; except for the parts of `scale` also the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Grid => "grid",
@@ -61,7 +61,7 @@ impl Set {
     }
 }
 
-/// How the images stand at the source.
+/// The form of the images at the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
@@ -72,7 +72,7 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// The tag under which the source has it.
+    /// The tag at the source.
     pub fn tag(self) -> &'static str {
         match self {
             Self::Single => "1.0",
@@ -80,7 +80,7 @@ impl Variant {
         }
     }
 
-    /// For tables.
+    /// Name for tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
@@ -89,15 +89,15 @@ impl Variant {
     }
 }
 
-/// One image as it stands at the source, both ways.
+/// One image at the source, in both variants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Image {
     /// Its repository.
     pub repository: String,
-    /// Its tag, where it is one of many in its repository.
+    /// Its tag, if its repository has many images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_tag: Option<String>,
-    /// The manifest of linux/amd64: what the target must have.
+    /// The manifest of linux/amd64, which the target must have.
     pub manifest: Blob,
     /// The index.
     pub index: Blob,
@@ -108,7 +108,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// The tag under which the source has it.
+    /// The tag at the source.
     pub fn tag(&self, variant: Variant) -> &str {
         self.own_tag.as_deref().unwrap_or(variant.tag())
     }
@@ -119,12 +119,12 @@ impl Image {
     }
 }
 
-/// A set, made.
+/// A created set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Catalog {
-    /// Of which version of the sets.
+    /// The version of the sets.
     pub version: u32,
-    /// Which it is.
+    /// The set.
     pub set: Set,
     /// Its images.
     pub images: Vec<Image>,
@@ -148,7 +148,7 @@ impl Catalog {
         blobs.fold((0, 0), |(count, bytes), blob| (count + 1, bytes + blob.size))
     }
 
-    /// Sizes by digest and, for the manifests, by `repository:tag` too.
+    /// Sizes by digest and, for the manifests, also by `repository:tag`.
     pub fn sizes(&self) -> HashMap<String, u64> {
         let mut sizes = HashMap::new();
         for image in &self.images {

@@ -1,26 +1,26 @@
-//! Which comparisons are made: set, variant, link, tools, rounds.
+//! The comparisons: set, variant, link, tools, rounds.
 
 use crate::Options;
 use crate::catalog::{Set, Variant};
 use crate::link::Kind;
 use crate::tools::Tool;
 
-/// One comparison: its tools take turns.
+/// One comparison, in which the tools alternate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// The images.
     pub set: Set,
-    /// How they stand at the source.
+    /// Their form at the source.
     pub variant: Variant,
-    /// The way to them.
+    /// The link to the registries.
     pub link: Kind,
-    /// Who takes turns.
+    /// The compared tools.
     pub tools: Vec<Tool>,
-    /// How many turns.
+    /// Number of rounds.
     pub rounds: u32,
     /// Whether a cold copy is measured; if not, the target has everything from the start.
     pub cold: bool,
-    /// Whether it is about memory and files rather than time.
+    /// Whether it measures memory and files instead of time.
     pub watch_files: bool,
 }
 
@@ -30,8 +30,8 @@ impl Cell {
         Self { set, variant, link, tools: tools.to_vec(), rounds, cold, watch_files }
     }
 
-    /// The turns of one tool, unless there is time: all for those that more is asked of than not to be faster, five for the others,
-    /// and one for a client that is slow at 500 images.
+    /// The rounds of one tool by default: all for tools that have a stricter goal than not being slower, five for the others, and one for
+    /// clients that are slow with 500 images.
     pub fn rounds_of(&self, tool: Tool, options: &Options) -> u32 {
         if options.full || options.rounds.is_some() {
             return self.rounds;
@@ -45,7 +45,7 @@ impl Cell {
     }
 }
 
-/// Everything that is to be measured, what matters most first: where time runs out, the end is left out.
+/// All comparisons, the most important first: if the time is up, the rest is left out.
 pub fn cells(options: &Options) -> Vec<Cell> {
     use Kind::{Gigabit, Loopback, Slow, Static};
     use Variant::{Index, Single};
@@ -53,17 +53,17 @@ pub fn cells(options: &Options) -> Vec<Cell> {
     let without = |left_out: &[Tool]| -> Vec<Tool> {
         many.iter().copied().filter(|tool| options.full || !left_out.contains(tool)).collect()
     };
-    // One by one takes minutes over 40 ms or of many images, and tells nothing that four at once does not.
+    // One by one takes minutes over 40 ms or with many images, and shows nothing that four in parallel do not.
     let far = without(&[Tool::Skopeo]);
-    // Nor does a client that takes one image after another, or a process for each, where many small ones are far away.
+    // The same applies to clients that copy one image after another, or start a process for each, with many small images over a slow link.
     let far_small = without(&[Tool::Skopeo, Tool::CraneX4, Tool::RegctlX4, Tool::OrasX4, Tool::Regsync]);
-    // At 100 Mbit/s the link decides for everybody.
+    // At 100 Mbit/s the link limits every tool.
     let slow = if options.full { far.clone() } else { vec![Tool::Ours] };
-    // The floor has no run with nothing to do. 500 images take the others up to two minutes a turn over 40 ms.
+    // The floor has no run with nothing to do. With 500 images the others take up to two minutes per run over 40 ms.
     let near: Vec<Tool> = far.iter().copied().filter(|tool| *tool != Tool::Floor).collect();
     let idle = if options.full { near.clone() } else { vec![Tool::Ours, Tool::Regsync] };
     let rounds = options.rounds.unwrap_or(if options.full { 9 } else { 5 });
-    // What is asked of ours on loopback is a matter of tenths.
+    // The goals for ours on loopback are differences of a few tenths.
     let many_rounds = options.rounds.unwrap_or(9);
     let few = |default: u32| options.rounds.unwrap_or(default);
     let mut cells = vec![
@@ -93,7 +93,7 @@ pub fn cells(options: &Options) -> Vec<Cell> {
     }
     if options.soak || options.only.contains(&Set::Scale) {
         let alone = [Tool::Ours, Tool::Floor];
-        // A docker-registry as source, on the same cores, would be a good part of what is measured.
+        // A docker-registry as source, on the same cores, would take a large part of the measured time.
         let links = if options.link.is_empty() { &[Static][..] } else { &options.link };
         let of_link = |link: &Kind| Set::SCALE.map(|set| Cell::new(set, Single, *link, &alone, few(3)));
         cells.extend(links.iter().flat_map(of_link));
@@ -106,7 +106,7 @@ pub fn cells(options: &Options) -> Vec<Cell> {
     let wanted = if options.soak { &[Set::Scale][..] } else { &options.only };
     let is_asked = |tool: &Tool| options.tool.is_empty() || options.tool.contains(tool);
     cells.retain_mut(|cell| {
-        // Docker has a comparison of its own, which without it is none.
+        // Docker has its own comparison, which makes no sense without it.
         let has_point = is_asked(&Tool::Docker) || !cell.tools.contains(&Tool::Docker);
         cell.tools.retain(is_asked);
         has_point

@@ -1,8 +1,8 @@
-//! Image content: deterministic, and in size and cost what real layers are.
+//! Image content: deterministic, with the size and the cost of real layers.
 //!
-//! A layer is a gzip of a tar archive (POSIX ustar) of files of words and random bytes, which packs to about
-//! half: clients that unpack what they copy pay for it as they do with real images. Layers of a GiB and more
-//! are random bytes in stored blocks, as packing them would take minutes.
+//! A layer is a gzip of a tar archive (POSIX ustar) of files with words and random bytes, which compresses to about half: clients that
+//! decompress what they copy have the same cost as with real images. Layers of a GiB and more are random bytes in stored blocks, as
+//! compressing them would take minutes.
 
 use std::io::{self, Write};
 
@@ -11,47 +11,47 @@ use flate2::{Compression, GzBuilder};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// From here on content is random and not packed.
+/// From this size on, in bytes, content is random and not compressed.
 const STORED: u64 = 1 << 30;
-/// Words that content is made of.
+/// Number of different words in content.
 const WORDS: usize = 2_048;
 
-/// What a registry keeps under one digest.
+/// A blob in the registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
     /// `sha256:<hex>`.
     pub digest: String,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
 impl Blob {
-    /// The blob that `bytes` are.
+    /// The blob of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self { digest: format!("sha256:{}", hex::encode(Sha256::digest(bytes))), size: bytes.len() as u64 }
     }
 }
 
-/// A layer: the compressed blob, and the digest of the archive in it.
+/// A layer: the compressed blob, and the digest of its archive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Layer {
-    /// What the registry keeps.
+    /// The compressed blob.
     pub blob: Blob,
-    /// What the image's configuration calls it.
+    /// Its digest in the image's configuration.
     pub diff_id: String,
 }
 
-/// Writes the layer `name`, whose compressed form is `size` bytes or a little more.
+/// Writes the layer `name`, whose compressed size is `size` bytes or a little more.
 ///
 /// # Errors
-/// What `out` fails with.
+/// `out` cannot be written.
 pub fn write_layer(out: impl Write, name: &str, size: u64) -> io::Result<Layer> {
     let stored = size >= STORED;
     let level = if stored { Compression::none() } else { Compression::fast() };
     let mut archive =
         Archive { gzip: GzBuilder::new().mtime(0).write(Hashing::new(out), level), inner: Sha256::new() };
     let mut content = Content::new(name, stored);
-    // Small against the layer, so that the last file oversteps the size by little.
+    // Small compared with the layer, so that the last file exceeds the size only a little.
     let unit = usize::try_from((size / 64).clamp(512, 1 << 20)).map_err(io::Error::other)? / 512 * 512;
     let mut file = vec![0; unit];
     let dir = name.replace(['/', ':'], "-");
@@ -64,7 +64,7 @@ pub fn write_layer(out: impl Write, name: &str, size: u64) -> io::Result<Layer> 
             break;
         }
     }
-    // Two empty blocks end an archive.
+    // An archive ends with two empty blocks.
     archive.put(&[0; 1_024])?;
     let Archive { gzip, inner } = archive;
     let mut out = gzip.finish()?;
@@ -75,7 +75,7 @@ pub fn write_layer(out: impl Write, name: &str, size: u64) -> io::Result<Layer> 
     })
 }
 
-/// An archive on its way into gzip, hashed before.
+/// An archive that is hashed and then compressed.
 struct Archive<W: Write> {
     gzip: GzEncoder<Hashing<W>>,
     inner: Sha256,
@@ -88,7 +88,7 @@ impl<W: Write> Archive<W> {
     }
 }
 
-/// Counts and hashes what passes.
+/// Counts and hashes the bytes written through it.
 struct Hashing<W> {
     out: W,
     hash: Sha256,
@@ -114,7 +114,7 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// The header of a regular file, as ustar wants it. Times and owners are zero, so that the bytes never change.
+/// The ustar header of a regular file. Times and owners are zero, so that the bytes never change.
 fn tar_header(name: &str, size: u64) -> [u8; 512] {
     let mut header = [0; 512];
     let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
@@ -132,7 +132,7 @@ fn tar_header(name: &str, size: u64) -> [u8; 512] {
     header
 }
 
-/// A stream of random numbers that its name decides (SplitMix64).
+/// A stream of random numbers seeded by a name (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -157,16 +157,16 @@ impl Random {
     }
 }
 
-/// What files hold.
+/// The content of files.
 struct Content {
     random: Random,
-    /// None: random bytes alone.
+    /// Empty for random bytes only.
     words: Vec<Vec<u8>>,
 }
 
 impl Content {
     fn new(name: &str, stored: bool) -> Self {
-        // The same words in all layers, as real files share a language.
+        // The same words in all layers, like real files in one language.
         let mut letters = Random::new("words");
         let word = |_| {
             let length = 4 + letters.next() % 9;

@@ -1,4 +1,4 @@
-//! What a copy of a catalog is in a store.
+//! Writes and checks a catalogue's copy in a store.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use anyhow::Result;
 use crate::catalog::{Catalog, Variant};
 use crate::store::{Store, parent};
 
-/// Takes over from `source` what a finished copy of `catalog` leaves, without a client.
+/// Copies from `source` what a finished copy of `catalog` contains, without a client.
 ///
 /// # Errors
-/// When the disk does not take it.
+/// A file cannot be written.
 pub fn fill(target: &Store, source: &Store, catalog: &Catalog, variant: Variant) -> Result<()> {
     for image in &catalog.images {
         for blob in image.blobs() {
@@ -25,7 +25,7 @@ pub fn fill(target: &Store, source: &Store, catalog: &Catalog, variant: Variant)
     Ok(())
 }
 
-/// Why what stands here is not a copy of `catalog`; `exact` asks for the very manifest.
+/// Why `store` does not contain a copy of `catalog`; with `exact`, the manifests must be identical.
 pub fn fault(store: &Store, catalog: &Catalog, variant: Variant, exact: bool) -> Option<String> {
     for image in &catalog.images {
         let name = format!("{}:{}", image.repository, image.tag(variant));

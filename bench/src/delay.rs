@@ -1,8 +1,8 @@
-//! `bench delay-line`: a TCP relay that hands everything on after a fixed time, in each direction.
+//! `bench delay-line`: a TCP relay that forwards everything after a fixed delay, in each direction.
 //!
-//! The kernels of many machines lack netem. The rate is tbf's, on the link behind this relay; what a relay cannot
-//! imitate is TCP's slow start over the long way, so every client is spared that alike. The handshake is imitated:
-//! the first bytes of a connection wait for the round trip that opening it would have taken.
+//! The kernels of many machines lack netem. The rate limit is tbf's, on the link behind this relay. A relay cannot imitate TCP's slow start
+//! over a long distance, for any client. The handshake is imitated: the first bytes of a connection wait for the round trip that opening it
+//! would take.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,16 +16,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-/// Bytes under way on one connection and direction: several times what 1 Gbit/s has in flight in 20 ms.
+/// Bytes in flight per connection and direction: several times what 1 Gbit/s needs in 20 ms.
 const WINDOW: usize = 8 << 20;
-/// The timer ends a sleep up to a millisecond late, and the relay itself takes a little: this much less meets the
-/// wanted time.
+/// Correction of the delay: the timer ends a sleep up to a millisecond late, and the relay itself takes a little time.
 const TIMER: Duration = Duration::from_micros(1_000);
 
-/// Relays from a port of its own, which it prints, to `to`. Does not return.
+/// Relays from a free port, which it prints, to `to`. Does not return.
 ///
 /// # Errors
-/// When it cannot listen.
+/// It cannot listen.
 pub fn run(to: SocketAddr, delay: Duration) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -39,7 +38,7 @@ async fn serve(listener: TcpListener, to: SocketAddr, delay: Duration) -> Result
     loop {
         let (client, _) = listener.accept().await?;
         tokio::spawn(async move {
-            // An error is one side hanging up: both halves are dropped, and so the other side learns of it.
+            // An error means that one side closed the connection: both halves are dropped, so that the other side is closed too.
             let _ = connection(client, to, delay).await;
         });
     }
@@ -54,7 +53,7 @@ async fn connection(client: TcpStream, to: SocketAddr, delay: Duration) -> std::
     let (from_server, to_server) = server.into_split();
     let there = pump(from_client, to_server, delay, opened + delay * 3);
     let back = pump(from_server, to_client, delay, opened);
-    // An end of one direction leaves the other open; an error ends both.
+    // If one direction ends, the other stays open; an error ends both.
     tokio::try_join!(there, back)?;
     Ok(())
 }
@@ -73,7 +72,7 @@ async fn pump(
             let count = from.read(&mut buffer).await?;
             let due = (Instant::now() + delay.saturating_sub(TIMER)).max(not_before);
             if count == 0 {
-                // The writer's end of the channel outlives this one.
+                // The receiving end of the channel lives longer than this one.
                 let _ = send.send((due, None));
                 return Ok(());
             }

@@ -1,7 +1,7 @@
-//! `bench floor`: uploads alone. Nothing is read over the network, nothing is looked up: what the target itself costs.
+//! `bench floor`: uploads only, without reading from the network or checking anything: the cost of the target itself.
 //!
-//! At once as much as the mirror does by default: so many large blobs, and beside them so many small ones and requests
-//! that carry none. Every blob goes once (POST, PUT), other repositories get it mounted (POST), every manifest is one PUT.
+//! The concurrency is the mirror's default: a number of large blobs, and separately a number of small ones and requests without content.
+//! Every blob is sent once (POST, PUT), mounted in other repositories (POST), and every manifest is one PUT.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,18 +17,18 @@ use crate::catalog::{Catalog, Image, Variant};
 use crate::content::Blob;
 use crate::store::Store;
 
-/// Small blobs and requests without one at a time, and up to where a blob is small: the mirror's own limits.
+/// Concurrent small blobs and requests without content, and the size limit of a small blob in bytes: the mirror's own limits.
 const REQUESTS: usize = 64;
 const SMALL: u64 = 256 << 10;
-/// What one read from the disk takes.
+/// Read size, in bytes.
 const PART: usize = 1 << 18;
 
-/// Uploads the catalogue in the file from the store at `root` to `target`, `jobs` large blobs at once.
+/// Uploads the catalogue in the file from the store at `root` to `target`, with `jobs` large blobs in parallel.
 ///
 /// # Errors
-/// When the target refuses anything.
+/// The target rejects a request.
 pub fn run(catalog: &Path, root: &Path, target: &str, variant: Variant, jobs: usize) -> Result<()> {
-    // The second of two installations in one process would fail, and change nothing.
+    // An error only means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let catalog: Catalog = serde_json::from_slice(&std::fs::read(catalog)?)?;
     let store = Store::new(root.to_owned());
@@ -60,7 +60,7 @@ impl Floor {
                 }
             }
         }
-        // The largest first, as the last one to end decides.
+        // The largest first, as the last one to end determines the time.
         sends.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size));
         let (large, small): (Vec<_>, Vec<_>) = sends.into_iter().partition(|(_, blob)| blob.size > SMALL);
         let large = stream::iter(large.into_iter().map(|(to, blob)| self.send(to, blob)));
@@ -82,7 +82,7 @@ impl Floor {
         let mut url = self.base.join(location.to_str()?)?;
         url.query_pairs_mut().append_pair("digest", &blob.digest);
         let file = File::open(self.store.blob_path(&blob.digest))?;
-        // Reads come from the page cache: the file was written or read a moment ago.
+        // Reads come from the page cache: the file was written or read recently.
         let body = stream::try_unfold(file, |mut file| async move {
             let mut part = vec![0; PART];
             let count = file.read(&mut part)?;

@@ -1,8 +1,7 @@
-//! The ways between client and registries: loopback, or a link with a rate and a round-trip time.
+//! The links between client and registries: loopback, or a link with a rate and a round-trip time.
 //!
-//! The client runs in a network namespace of its own, from which a veth pair leads here; tbf holds both of its
-//! ends at the rate. Relays in the namespace ([`crate::delay`]) add the delay and listen on 127.0.0.1 there, as
-//! clients speak plain http to loopback without being told twice.
+//! The client runs in its own network namespace, connected by a veth pair; tbf limits both ends to the rate. Relays in the namespace
+//! ([`crate::delay`]) add the delay and listen on 127.0.0.1 there, because clients use plain http for loopback without configuration.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{Server, attempt, read};
 
-/// Each way, in milliseconds: 40 there and back.
+/// One-way delay, in milliseconds: 40 for the round trip.
 const ONE_WAY_MS: u32 = 20;
 
 /// Which way.
@@ -36,7 +35,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// For tables.
+    /// Name for tables.
     pub fn title(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
@@ -46,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// In Mbit/s.
+    /// Rate in Mbit/s.
     pub fn rate(self) -> Option<u32> {
         match self {
             Self::Loopback | Self::Static => None,
@@ -55,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// What moving `bytes` takes at the rate, in seconds, and `trips` round trips.
+    /// The minimum time for `bytes` and `trips` round trips, in seconds.
     pub fn needs(self, bytes: u64, trips: u32) -> Option<f64> {
         let bits = bytes as f64 * 8.0;
         let trip = f64::from(2 * ONE_WAY_MS) / 1_000.0;
@@ -63,22 +62,22 @@ impl Kind {
     }
 }
 
-/// What one curl got.
+/// The values measured with curl.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Probe {
-    /// Which link.
+    /// The link.
     pub link: Kind,
     /// A request on an open connection, in milliseconds (median of nine).
     pub rtt_ms: f64,
-    /// The first request with opening the connection.
+    /// The first request, including opening the connection, in milliseconds.
     pub first_ms: f64,
-    /// In Mbit/s.
+    /// Download rate in Mbit/s.
     pub down_mbit: f64,
-    /// In Mbit/s.
+    /// Upload rate in Mbit/s.
     pub up_mbit: f64,
 }
 
-/// A link with a rate; everything of it is gone when this is.
+/// A link with a rate; removed when this is dropped.
 #[derive(Debug)]
 pub struct Link {
     kind: Kind,
@@ -92,20 +91,20 @@ impl Link {
     /// Sets the link up.
     ///
     /// # Errors
-    /// Without the right to (it takes root), without `ip` and `tc`, or where the kernel lacks tbf.
+    /// It needs root, `ip` and `tc`, and tbf in the kernel.
     pub fn up(kind: Kind) -> Result<Self> {
         let rate = kind.rate().context("loopback needs no link")?;
         let id = std::process::id();
-        // 198.18.0.0/15 is set aside for benchmarks (RFC 2544): no real network is shadowed.
+        // 198.18.0.0/15 is reserved for benchmarks (RFC 2544), so no real network is hidden.
         let [_, high, low, _] = id.to_be_bytes().map(|byte| byte & 0x7f);
         let ip = Ipv4Addr::new(198, 18 + (high & 1), low, 1);
         let peer = Ipv4Addr::new(198, 18 + (high & 1), low, 2);
         let (namespace, device, inside) = (format!("bench-{id}"), format!("bh{id}"), format!("bc{id}"));
-        // Made first, so that half a link is taken down too.
+        // Created first, so that an unfinished link is removed too.
         let link =
             Self { kind, namespace: namespace.clone(), device: device.clone(), ip, relays: Vec::new() };
         let rate = format!("{rate}mbit");
-        // Big frames: headers take 1 % of the rate, not 5. The burst holds the largest frame that offloading makes.
+        // Large frames: headers take 1 % of the rate, not 5. The burst is at least the largest frame with offloading.
         let shape =
             ["root", "tbf", "rate", &rate, "burst", "128kb", "latency", "40ms"].map(ToOwned::to_owned);
         let commands: Vec<Vec<String>> = vec![
@@ -126,20 +125,20 @@ impl Link {
         Ok(link)
     }
 
-    /// The address of this side, for registries to listen on.
+    /// The address of this side, on which registries listen.
     pub fn ip(&self) -> IpAddr {
         IpAddr::V4(self.ip)
     }
 
-    /// What starts a program inside.
+    /// The command prefix for programs inside.
     pub fn prefix(&self) -> Vec<String> {
         words("ip netns exec", &[&self.namespace])
     }
 
-    /// A delayed way to `to`; the address is one inside.
+    /// A delayed link to `to`; returns an address inside.
     ///
     /// # Errors
-    /// When the relay does not start.
+    /// The relay does not start.
     pub fn relay(&mut self, to: SocketAddr) -> Result<SocketAddr> {
         let (to, delay) = (to.to_string(), ONE_WAY_MS.to_string());
         let args = ["delay-line", "--to", &to, "--delay-ms", &delay];
@@ -148,14 +147,14 @@ impl Link {
         Ok(addr)
     }
 
-    /// Lets one curl show what the link gives.
+    /// Measures the link with curl.
     ///
     /// # Errors
-    /// When curl is missing or does not get through.
+    /// curl is missing or fails.
     pub fn probe(&mut self, work: &Path) -> Result<Probe> {
         let meter = Meter::start(self.ip())?;
         let relay = self.relay(meter.addr)?;
-        // A second's worth of bytes.
+        // The bytes of one second.
         let bytes = u64::from(self.kind.rate().unwrap_or_default()) * 125_000;
         let prefix = self.prefix();
         let curl = |args: &[&str]| -> Result<String> {
@@ -177,7 +176,7 @@ impl Link {
             curl(&["-o", "/dev/null", "-w", "%{time_total} %{time_starttransfer} %{size_download}", &get])?;
         let down: Vec<f64> = down.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let [total, start, size] = down[..] else { bail!("curl's figures are not understood") };
-        // `-T -` would be chunked: a file of zeros that takes no room.
+        // `-T -` would be chunked: this is a sparse file of zeros.
         let zeros = work.join("zeros");
         std::fs::File::create(&zeros)?.set_len(bytes)?;
         let put = format!("http://{relay}/put");
@@ -205,7 +204,7 @@ fn words(fixed: &str, more: &[&str]) -> Vec<String> {
     fixed.split(' ').chain(more.iter().copied()).map(ToOwned::to_owned).collect()
 }
 
-/// A server that gives and takes as many bytes as it is asked to, for [`Link::probe`] alone.
+/// A server that sends and receives the requested number of bytes, only for [`Link::probe`].
 struct Meter {
     addr: SocketAddr,
 }
@@ -216,7 +215,7 @@ impl Meter {
         let addr = listener.local_addr()?;
         std::thread::Builder::new().name("meter".to_owned()).spawn(move || {
             for stream in listener.incoming().flatten() {
-                // A client that hangs up is no concern of the meter's.
+                // A closed connection is not an error here.
                 let _ = Self::serve(&stream);
             }
         })?;
@@ -224,7 +223,7 @@ impl Meter {
     }
 
     fn serve(stream: &TcpStream) -> std::io::Result<()> {
-        // Head and body of an answer are two writes: the second must not wait for the first's acknowledgement.
+        // An answer's head and body are two writes: the second must not wait for the first's acknowledgement.
         stream.set_nodelay(true)?;
         let mut reader = BufReader::with_capacity(1 << 18, stream);
         let mut writer = stream;

@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: the mirror side by side with its peers, over two real registries.
+//! `cargo xtask bench`: compares the mirror with other tools, over two real registries.
 //!
-//! What is made, started and written lies below `target/bench/`; what is started ends with the run.
+//! All files are below `target/bench/`; all started programs end with the run.
 
 mod accesslog;
 mod catalog;
@@ -116,7 +116,7 @@ enum Part {
     },
 }
 
-/// Prints a line on stdout. A reader that has gone away is no reason to stop measuring.
+/// Prints a line on stdout. A closed stdout does not stop the measurement.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

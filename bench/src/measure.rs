@@ -1,7 +1,7 @@
-//! `bench measure SPEC`: runs the programs of one measurement and says what they cost.
+//! `bench measure SPEC`: runs the programs of one measurement and reports their cost.
 //!
-//! A process of its own, so that the kernel's account of ended children (`RUSAGE_CHILDREN`, getrusage(2)) is the
-//! account of these programs alone: CPU time of all of them, peak memory of the largest, blocks written.
+//! This is a separate process, so that the kernel's statistics of ended children (`RUSAGE_CHILDREN`, getrusage(2)) cover only these
+//! programs: CPU time of all, peak memory of the largest, blocks written.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -17,44 +17,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::process;
 
-/// How often the files that a watched program has open are looked at.
+/// Interval for listing a watched program's open files.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What to run.
+/// The programs to run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Spec {
-    /// Programs that run one after another, in chains that run side by side.
+    /// Chains of programs: sequential within a chain, chains in parallel.
     pub chains: Vec<Vec<Vec<String>>>,
-    /// How many chains at once.
+    /// How many chains run in parallel.
     pub jobs: usize,
-    /// Added to the environment.
+    /// Additional environment variables.
     pub env: Vec<(String, String)>,
-    /// Where they run.
+    /// Working directory.
     pub cwd: PathBuf,
-    /// What they print goes here.
+    /// File for the programs' output.
     pub log: PathBuf,
-    /// Where the answer goes.
+    /// File for the result.
     pub answer: PathBuf,
-    /// After so long everything is ended.
+    /// Time limit in seconds, after which everything is killed.
     pub timeout_s: u64,
-    /// A daemon that works for them: its CPU time and its children's are counted too.
+    /// A daemon that works for them: its CPU time and its children's are added.
     pub daemon: Option<u32>,
-    /// Notes which regular files they hold open for writing.
+    /// Whether to record which regular files they have open for writing.
     pub watch_files: bool,
 }
 
-/// What it cost.
+/// The cost.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cost {
-    /// From the first start to the last end.
+    /// From the first start to the last end, in seconds.
     pub wall_s: f64,
-    /// User and system time.
+    /// User and system time, in seconds.
     pub cpu_s: f64,
-    /// The largest peak of one process.
+    /// The largest peak memory of one process, in KiB.
     pub peak_kib: u64,
-    /// Written to block devices.
+    /// Bytes written to block devices.
     pub written_bytes: u64,
-    /// Regular files seen open for writing, where that was asked.
+    /// Regular files that were open for writing, if recorded.
     pub files: Option<BTreeSet<String>>,
     /// What went wrong.
     pub error: Option<String>,
@@ -71,7 +71,7 @@ impl Running {
         self.stopped.store(true, Ordering::SeqCst);
         if let Ok(pids) = self.pids.lock() {
             for pid in pids.iter() {
-                // It may have ended in the meantime: that is what was wanted.
+                // It may have ended already.
                 let _ = kill_process(*pid, Signal::KILL);
             }
         }
@@ -82,10 +82,10 @@ impl Running {
     }
 }
 
-/// Runs what the file says and writes the answer.
+/// Runs the programs in the file and writes the result.
 ///
 /// # Errors
-/// When the files cannot be read or written; a program that fails is part of the answer.
+/// The files cannot be read or written; a program's failure is part of the result.
 pub fn run(spec: &Path) -> Result<()> {
     process::end_with_parent(Signal::TERM)?;
     let spec: Spec = serde_json::from_slice(&fs::read(spec)?)?;
@@ -110,7 +110,7 @@ pub fn run(spec: &Path) -> Result<()> {
             .map(|_| scope.spawn(|| work(&spec, &queue, &running, &log, &error)))
             .collect();
         for worker in workers {
-            // A worker returns nothing; a panic of it would be a bug, told on standard error by the runtime.
+            // A worker returns nothing; a panic would be a bug and is printed by the runtime.
             let _ = worker.join();
         }
         let wall = started.elapsed();
@@ -184,7 +184,7 @@ fn work<'a>(
     }
 }
 
-/// The last line of the log that says something.
+/// The last line of the log that is not empty.
 fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -206,7 +206,7 @@ fn end_on_signal(running: Arc<Running>) -> Result<()> {
     Ok(())
 }
 
-/// Until all is done: ends everything at the time limit, and notes files where that is asked.
+/// Until everything is done: kills everything at the time limit, and records files if requested.
 fn watch_over(running: &Running, timeout: Duration, watch: bool) -> BTreeSet<String> {
     let started = Instant::now();
     let mut files = BTreeSet::new();
@@ -216,7 +216,7 @@ fn watch_over(running: &Running, timeout: Duration, watch: bool) -> BTreeSet<Str
         if left.is_zero() {
             running.kill();
         }
-        // Once ended, the programs are waited for; a tick keeps that from becoming a spin.
+        // After the kill, wait in intervals instead of a busy loop.
         let wait = if watch || left.is_zero() { LOOK } else { left };
         let Ok((guard, _)) = running.done.1.wait_timeout(done, wait) else { return files };
         done = guard;
@@ -229,7 +229,7 @@ fn watch_over(running: &Running, timeout: Duration, watch: bool) -> BTreeSet<Str
     files
 }
 
-/// Regular files that `pid` has open for writing, apart from the log that its output goes to (descriptors 1 and 2).
+/// Regular files that `pid` has open for writing, except the log of its output (descriptors 1 and 2).
 fn open_for_writing(pid: Pid) -> Vec<String> {
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     let Ok(entries) = fs::read_dir(process.join("fd")) else { return Vec::new() };
@@ -243,7 +243,7 @@ fn open_for_writing(pid: Pid) -> Vec<String> {
         }
         let info = fs::read_to_string(process.join("fdinfo").join(number)).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-        // open(2): the lowest two bits say how; 0 is reading alone.
+        // open(2): the lowest two bits are the access mode; 0 is read-only.
         if flags
             .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
             .is_some_and(|flags| flags & 3 != 0)
@@ -254,7 +254,7 @@ fn open_for_writing(pid: Pid) -> Vec<String> {
     found
 }
 
-/// CPU seconds of `root`, its descendants, and the children that they have waited for.
+/// CPU seconds of `root`, its descendants, and their ended children.
 fn daemon_cpu(root: u32) -> f64 {
     let mut parents: HashMap<u32, (u32, u64)> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -281,9 +281,9 @@ fn daemon_cpu(root: u32) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// Parent, and ticks of itself and of the children it waited for, from `/proc/PID/stat` (proc_pid_stat(5)).
+/// Parent, and ticks of the process and its ended children, from `/proc/PID/stat` (proc_pid_stat(5)).
 fn stat(text: &str) -> Option<(u32, u64)> {
-    // The name in parentheses may hold anything: what follows the last one is regular.
+    // The name in parentheses may contain anything: the fields follow the last parenthesis.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;
     let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>().unwrap_or_default()).sum();

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-/// Set once an interrupt or a request to end has arrived.
+/// Set when an interrupt or SIGTERM has arrived.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// The measuring child that runs now.
+/// The measuring child that is running now.
 static CURRENT: Mutex<Option<Pid>> = Mutex::new(None);
 
 /// A program to start.
@@ -24,16 +24,16 @@ fn command(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
 
-/// This program once more.
+/// This program again.
 fn this() -> Result<Command> {
     Ok(command(std::env::current_exe().context("could not find this program's own file")?))
 }
 
-/// Ends the run in an orderly way on Ctrl-C, SIGTERM and SIGHUP: the measured program is ended, the run returns
-/// an error, and what was set up is taken down on the way out.
+/// Ends the run cleanly on Ctrl-C, SIGTERM and SIGHUP: the measured program is ended, the run returns an error, and everything that was set
+/// up is removed.
 ///
 /// # Errors
-/// When no thread or signal handler can be had.
+/// No thread or signal handler can be created.
 pub fn watch_for_interrupts() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -52,7 +52,7 @@ pub fn watch_for_interrupts() -> Result<()> {
                 if let Ok(current) = CURRENT.lock()
                     && let Some(pid) = *current
                 {
-                    // It may have ended in the meantime: that is what was wanted.
+                    // It may have ended already.
                     let _ = kill_process(pid, Signal::TERM);
                 }
             }
@@ -61,18 +61,18 @@ pub fn watch_for_interrupts() -> Result<()> {
     Ok(())
 }
 
-/// Stops where an interrupt has arrived.
+/// Fails if an interrupt has arrived.
 ///
 /// # Errors
-/// When it has.
+/// An interrupt has arrived.
 pub fn check_interrupt() -> Result<()> {
     if INTERRUPTED.load(Ordering::SeqCst) { bail!("interrupted") } else { Ok(()) }
 }
 
-/// Runs a short program and returns what it printed.
+/// Runs a short program and returns its stdout.
 ///
 /// # Errors
-/// When it is missing or fails; the last line of its standard error is told.
+/// The program is missing or fails; the error has the last line of its stderr.
 pub fn read(program: &str, args: &[&str]) -> Result<Vec<u8>> {
     check_interrupt()?;
     let output = command(program)
@@ -88,7 +88,7 @@ pub fn read(program: &str, args: &[&str]) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Runs a program for its effect while everything is taken down: whether it worked is nobody's concern any more.
+/// Runs a program during cleanup and ignores its result.
 pub fn attempt(program: &str, args: &[&str], env: &[(String, String)]) {
     let envs = env.iter().map(|(key, value)| (key, value));
     let _ = command(program)
@@ -100,17 +100,17 @@ pub fn attempt(program: &str, args: &[&str], env: &[(String, String)]) {
         .status();
 }
 
-/// A server that ends with this value, and with this process however that ends.
+/// A server that ends when this value is dropped, and when this process ends in any way.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
 }
 
 impl Server {
-    /// Starts `program`, its output going to files.
+    /// Starts `program` with its output in files.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// It cannot be started.
     pub fn start(program: &Path, args: &[&str], stdout: &Path, stderr: &Path) -> Result<Self> {
         check_interrupt()?;
         let child = this()?
@@ -126,10 +126,10 @@ impl Server {
         Ok(Self { child })
     }
 
-    /// Starts this program with `args` behind `prefix` and waits for the address that it prints.
+    /// Starts this program with `args` after `prefix` and waits for the address that it prints.
     ///
     /// # Errors
-    /// When it cannot be started or prints none.
+    /// It cannot be started or prints no address.
     pub fn start_own(prefix: &[String], args: &[&str]) -> Result<(Self, SocketAddr)> {
         check_interrupt()?;
         let own = std::env::current_exe()?;
@@ -152,12 +152,12 @@ impl Server {
         Ok((server, addr))
     }
 
-    /// Its process id.
+    /// Its process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has ended by itself.
+    /// Whether it has ended.
     pub fn ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
@@ -165,16 +165,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Becomes `argv`, in such a way that it ends when the process that started this one does.
+/// Replaces this process by `argv`, which ends when this process's parent ends.
 ///
 /// # Errors
-/// When the program cannot be started; otherwise this does not return.
+/// The program cannot be started; otherwise this does not return.
 pub fn tether(argv: &[String]) -> Result<()> {
     end_with_parent(Signal::KILL)?;
     let [program, args @ ..] = argv else { bail!("no program was given") };
@@ -184,15 +184,15 @@ pub fn tether(argv: &[String]) -> Result<()> {
 /// Asks the kernel to send `signal` to this process when its parent ends.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// The kernel rejects it.
 pub fn end_with_parent(signal: Signal) -> Result<()> {
     Ok(set_parent_process_death_signal(Some(signal))?)
 }
 
-/// Runs this program as a child that measures (behind `prefix`), and waits for it.
+/// Runs this program as a measuring child (after `prefix`), and waits for it.
 ///
 /// # Errors
-/// When it cannot be started, fails, or an interrupt came.
+/// It cannot be started or fails, or an interrupt has arrived.
 pub fn run_measuring(prefix: &[String], spec: &Path) -> Result<()> {
     check_interrupt()?;
     let own = std::env::current_exe()?;
@@ -224,7 +224,7 @@ pub fn run_measuring(prefix: &[String], spec: &Path) -> Result<()> {
 /// Starts one measured program.
 ///
 /// # Errors
-/// When it cannot be started.
+/// It cannot be started.
 pub fn start_measured(argv: &[String], env: &[(String, String)], cwd: &Path, log: &File) -> Result<Child> {
     let [program, args @ ..] = argv else { bail!("no program was given") };
     let mut started = command(program);

@@ -1,4 +1,4 @@
-//! A real registry: Debian's docker-registry on a port that the kernel chose.
+//! A real registry: Debian's docker-registry on a port chosen by the kernel.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::process::Server;
 use crate::store::Store;
 
-/// How long a registry may take to listen, and a line to reach its log.
+/// Time limit for a registry to listen, and for a line to appear in its log.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two looks at a condition that is waited for.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A running registry.
@@ -23,7 +23,7 @@ pub struct Registry {
     log: PathBuf,
     store: Store,
     markers: u64,
-    /// Held for its end.
+    /// Ends the server when dropped.
     _server: Server,
 }
 
@@ -31,7 +31,7 @@ impl Registry {
     /// Starts `name` on `ip` with its data in `store`; configuration and logs go to `dir`.
     ///
     /// # Errors
-    /// When the registry is not installed or does not come up.
+    /// The registry is not installed or does not start.
     pub fn start(name: &str, ip: IpAddr, store: &Store, dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         fs::create_dir_all(&store.root)?;
@@ -47,10 +47,10 @@ impl Registry {
         Self::run(&program, &["serve", utf8(&config)?], name, ip, store, dir)
     }
 
-    /// The same without docker-registry: [`crate::static_source`], which can only be read.
+    /// Starts [`crate::static_source`] instead of docker-registry; it is read-only.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// It does not start.
     pub fn serve(name: &str, ip: IpAddr, store: &Store, dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let addr = SocketAddr::new(ip, 0).to_string();
@@ -76,7 +76,7 @@ impl Registry {
         Ok(Self { addr, log, store: store.clone(), markers: 0, _server: server })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -86,19 +86,19 @@ impl Registry {
         &self.store
     }
 
-    /// Where the log ends now.
+    /// The current end of the log.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn mark(&mut self) -> Result<u64> {
         self.until_marker(0).map(|(_, end)| end)
     }
 
-    /// What was logged since `start`. A request of our own that shows up in the log bounds it: lines of requests
-    /// that were answered before it are there by then.
+    /// What was logged since `start`. The end is a request of our own in the log: the requests that were answered before it have been
+    /// logged by then.
     ///
     /// # Errors
-    /// When the registry or its log does not answer.
+    /// The registry does not answer, or its log cannot be read.
     pub fn since(&mut self, start: u64) -> Result<String> {
         self.until_marker(start).map(|(text, _)| text)
     }
@@ -139,8 +139,8 @@ fn utf8(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-/// The port on `ip` that process `pid` listens on, from the kernel's own tables (proc_pid_net(5)): the one way to
-/// learn a port that the kernel chose without asking the server's log for it.
+/// The port on `ip` on which process `pid` listens, from the kernel's own tables (proc_pid_net(5)): the only way to find a port chosen by
+/// the kernel without parsing the server's log.
 fn listening_port(pid: u32, ip: IpAddr) -> Option<u16> {
     let IpAddr::V4(ip) = ip else { return None };
     let sockets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
@@ -154,7 +154,7 @@ fn listening_port(pid: u32, ip: IpAddr) -> Option<u16> {
 }
 
 fn listener_in(table: &str, sockets: &[String], ip: std::net::Ipv4Addr) -> Option<u16> {
-    // An address is its four bytes as one number of this machine's byte order.
+    // An address is its four bytes as one number in this machine's byte order.
     let wanted = format!("{:08X}", u32::from_ne_bytes(ip.octets()));
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -188,7 +188,7 @@ mod tests {
     fn this_process_knows_its_own_listener() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        // Other tests of this process may listen too: the table is asked for this very socket.
+        // Other tests of this process may listen too: search for exactly this socket.
         let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&listener);
         let link = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();

@@ -1,4 +1,4 @@
-//! The run: cell by cell, round by round, tool by tool.
+//! Runs the comparisons: cell by cell, round by round, tool by tool.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,12 +21,12 @@ use crate::store::Store;
 use crate::tools::{Plan, Task, Tool, docker_engine};
 use crate::{Options, copies, runtimes, say, tell};
 
-/// When the default stops beginning anything new, and when it ends what still runs: within 20 minutes.
+/// When the default run starts nothing new, and when it ends what is still running: within 20 minutes.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(18 * 60 + 30);
 const DEFAULT_END: Duration = Duration::from_secs(19 * 60 + 30);
-/// After so long a single run counts as failed.
+/// Time limit of a single run.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
-/// The same of 10,000 images, also where the machine has other work.
+/// Time limit with 10,000 images, also if the machine has other work.
 const SOAK_LIMIT: Duration = Duration::from_secs(1_800);
 
 struct Bench<'a> {
@@ -40,23 +40,23 @@ struct Bench<'a> {
     catalogs: HashMap<Set, Catalog>,
 }
 
-/// Registries at the ends of one link.
+/// The registries at the ends of one link.
 struct Site {
     source: Registry,
     target: Registry,
-    /// Where the client finds them.
+    /// The registries' addresses for the client.
     source_addr: String,
     target_addr: String,
-    /// What starts a program at the client's end.
+    /// The command prefix for programs at the client's end.
     prefix: Vec<String>,
-    /// Held for its end, after the registries that listen on it.
+    /// Dropped last, after the registries that listen on it.
     _link: Option<Link>,
 }
 
-/// Measures what the options say and writes `report.md`, `report.json` and `report.svg`.
+/// Measures according to the options and writes `report.md`, `report.json` and `report.svg`.
 ///
 /// # Errors
-/// When registries or measuring fail; a tool that fails is a row of the table.
+/// The registries or the measurement fail; a tool that fails is a row of the table.
 pub fn run(options: &Options) -> Result<()> {
     watch_for_interrupts()?;
     let beside = std::env::current_exe()?;
@@ -120,7 +120,7 @@ impl Bench<'_> {
                 continue;
             }
             if current.as_ref().is_none_or(|(kind, _)| *kind != cell.link) {
-                // The old one first: its address and namespace are to be had again.
+                // The old one is removed first: the new one uses the same address and namespace.
                 drop(current.take());
                 match self.site(cell.link, &mut report) {
                     Ok(site) => current = Some((cell.link, site)),
@@ -224,7 +224,7 @@ impl Bench<'_> {
         for round in 0..cell.rounds {
             for (index, tool) in cell.tools.iter().enumerate() {
                 let Some(row) = result.rows.get_mut(index) else { continue };
-                // A tool that fails is not run again: each failure may cost the whole time limit of a run.
+                // A tool that fails is not run again: each failure may take a run's whole time limit.
                 let failed = row.runs.iter().any(|run| run.cost.error.is_some());
                 if row.missing.is_some() || failed || round >= cell.rounds_of(*tool, self.options) {
                     continue;
@@ -271,7 +271,7 @@ impl Bench<'_> {
         self.task(variant, catalog, &files, site).forget_docker();
     }
 
-    /// One tool's turn: a cold copy, then the same again with nothing to do.
+    /// One tool's turn: a cold copy, then a run with nothing to do.
     fn turn(
         &self,
         cell: &Cell,
@@ -281,7 +281,7 @@ impl Bench<'_> {
         round: u32,
     ) -> Result<Vec<Run>> {
         let files = Files::new(&self.out, tool, catalog.set);
-        // Caches of an earlier turn would make this one less than cold.
+        // With caches of an earlier turn, this one would not be cold.
         match fs::remove_dir_all(&files.home) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => fs::create_dir_all(&files.home)?,
@@ -300,7 +300,7 @@ impl Bench<'_> {
         } else {
             copies::fill(&self.target, &self.source, catalog, cell.variant)?;
             if tool.learns() {
-                // Not counted: what the client keeps for the next time, as it would after a copy of its own.
+                // Not counted: it fills the client's caches, as a copy of its own would.
                 let warm = self.once(cell, tool, &plan, catalog, site, (round, Phase::Idle))?;
                 if warm.cost.error.is_some() {
                     return Ok(vec![warm]);
@@ -350,7 +350,7 @@ impl Bench<'_> {
     }
 }
 
-/// Where one tool's files are.
+/// The files of one tool.
 struct Files {
     home: PathBuf,
     catalog: PathBuf,

@@ -1,4 +1,4 @@
-//! The image sets, made.
+//! Creates the image sets.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, Image, Set, Variant};
 use crate::content::{Blob, Layer};
 use crate::store::Store;
 
-/// Written into the catalogue: another number makes the sets anew.
+/// Part of the catalogue: increasing it creates the sets again.
 const VERSION: u32 = 4;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -20,7 +20,7 @@ const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const OTHERS: [(&str, &str, Option<&str>); 3] =
     [("linux", "arm64", None), ("linux", "arm", Some("v7")), ("linux", "s390x", None)];
 
-/// Repository, and its layers by name and size: layers of one name are one blob.
+/// Repository, and its layers by name and size: layers with one name are one blob.
 type Shape = Vec<(String, Vec<(String, u64)>)>;
 
 fn shape(set: Set) -> Shape {
@@ -44,7 +44,7 @@ fn shape(set: Set) -> Shape {
     }
 }
 
-/// Five images: three of one family share twelve small layers, as the three of KEDA do.
+/// Five images: three of one family share twelve small layers, like the three of KEDA.
 fn grid() -> Shape {
     let shared: Vec<(String, u64)> = (0..12).map(|n| (format!("grid/base-{n}"), 107 * KIB)).collect();
     let own = |name: &str, sizes: &[u64]| -> Vec<(String, u64)> {
@@ -77,7 +77,7 @@ fn grid() -> Shape {
     ]
 }
 
-/// Fifty images in five families: two layers below all, two below each family, two of their own.
+/// Fifty images in five families: two layers shared by all, two by each family, and two of their own.
 fn small() -> Shape {
     (0..50)
         .map(|n| {
@@ -95,10 +95,10 @@ fn small() -> Shape {
         .collect()
 }
 
-/// Makes `set` in `store`, or finds that it is there, and returns the catalogue.
+/// Creates `set` in `store`, unless it exists, and returns the catalogue.
 ///
 /// # Errors
-/// When the disk does not take it.
+/// A file cannot be written.
 pub fn make(set: Set, store: &Store, catalogs: &std::path::Path) -> Result<Catalog> {
     let path = catalogs.join(format!("{}.json", set.name()));
     if let Ok(bytes) = std::fs::read(&path)
@@ -179,7 +179,7 @@ fn image(store: &Store, repository: &str, layers: &[Layer], other: &Layer) -> Re
     Ok(Image { repository: repository.to_owned(), own_tag: None, manifest, index, config, layers })
 }
 
-/// Images of one small layer each, 100 in a repository.
+/// Images of one small layer each, 100 per repository.
 fn many(set: Set, store: &Store) -> Result<Vec<Image>> {
     let count = match set {
         Set::Scale100 => 100,
@@ -200,7 +200,7 @@ fn many(set: Set, store: &Store) -> Result<Vec<Image>> {
         .collect()
 }
 
-/// One platform's manifest and configuration, put into the store.
+/// Writes one platform's manifest and configuration into the store.
 fn platform(
     store: &Store,
     repository: &str,
@@ -233,7 +233,7 @@ fn platform(
     Ok((store.put_manifest(repository, &serde_json::to_vec_pretty(&manifest)?)?, config))
 }
 
-/// An attestation manifest as BuildKit writes them, about `subject`.
+/// An attestation manifest in BuildKit's format for `subject`.
 fn attestation(store: &Store, repository: &str, subject: &Blob) -> Result<Blob> {
     let config = json!({
         "architecture": "unknown", "os": "unknown", "config": {}, "rootfs": { "type": "layers", "diff_ids": [] }
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use crate::copies;
 
-    /// Layers without configurations: the numbers of the issue are met to within a percent.
+    /// Layers without configurations: within one percent of the numbers in the issue.
     fn figures(shape: &Shape) -> (usize, usize, f64, f64) {
         let mut unique = BTreeMap::new();
         let (mut pairs, mut bytes) = (shape.len(), 0);
@@ -280,7 +280,7 @@ mod tests {
     fn the_grid_has_its_shape() {
         let (blobs, pairs, unique, all) = figures(&grid());
         assert_eq!((blobs, pairs), (38, 62));
-        // Layers overstep what is asked for by up to a percent.
+        // Layers exceed the requested size by up to one percent.
         assert!((192.5..194.0).contains(&unique), "{unique}");
         assert!((195.0..196.5).contains(&all), "{all}");
     }

@@ -1,7 +1,7 @@
-//! `bench serve`: images out of the source's store, as cheaply as a server can hand them out.
+//! `bench serve`: serves images from the source's store with as little CPU as possible.
 //!
-//! docker-registry takes milliseconds of CPU to send a blob of 2 KiB. Where ten thousand of them are copied, such a source on the
-//! client's own cores is a good part of what is measured (docs/scale.md). Real sources run elsewhere.
+//! docker-registry needs milliseconds of CPU to send a blob of 2 KiB. With ten thousand of them, such a source on the client's own cores
+//! would take a large part of the measured time (docs/scale.md). Real sources run on other machines.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use tokio::net::TcpListener;
 
 use crate::store::Store;
 
-/// Serves manifests and blobs of the store below `root` on `addr`, and logs each request as docker-registry does. Does not return.
+/// Serves manifests and blobs of the store below `root` on `addr`, and logs each request in docker-registry's format. Does not return.
 ///
 /// # Errors
-/// When the address cannot be had.
+/// The address cannot be used.
 pub fn run(addr: SocketAddr, root: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let store = Store::new(root.to_owned());
@@ -38,7 +38,7 @@ pub fn run(addr: SocketAddr, root: &Path) -> Result<()> {
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // A client that hangs up is no concern of the other connections.
+            // A client that closes its connection does not affect the others.
             tokio::task::spawn_local(async move { drop(connection.await) });
         }
     }))
@@ -63,7 +63,7 @@ fn respond(store: &Store, request: &Request<Incoming>) -> Response<Full<Bytes>> 
         body = content.bytes;
     }
     let response = response.body(Full::new(body));
-    // Only a header's value could be refused: a store holds none that is no header.
+    // Only an invalid header value could fail; a store has none.
     response.unwrap_or_else(|_| Response::new(Full::new(Bytes::new())))
 }
 
@@ -73,7 +73,7 @@ struct Content {
     media_type: String,
 }
 
-/// What is asked for: `None` where it is not there, nothing inside for `/v2/`.
+/// The requested content: `None` if it does not exist, `Some(None)` for `/v2/`.
 fn found(store: &Store, method: &Method, path: &str) -> Option<Option<Content>> {
     let path = path.strip_prefix("/v2/")?;
     if path.is_empty() {

@@ -1,6 +1,6 @@
 //! Medians and pairwise ratios.
 
-/// The median; of an even number the mean of the middle two.
+/// The median; for an even number of values the mean of the middle two.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -12,7 +12,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// The values of `a` and `b` in the rounds that both had.
+/// The values of `a` and `b` in rounds with both.
 fn pairs(a: &[(usize, f64)], b: &[(usize, f64)]) -> impl Iterator<Item = (f64, f64)> {
     a.iter().filter_map(|(round, value)| {
         let (_, other) = b.iter().find(|(other, _)| other == round)?;
@@ -20,25 +20,25 @@ fn pairs(a: &[(usize, f64)], b: &[(usize, f64)]) -> impl Iterator<Item = (f64, f
     })
 }
 
-/// The median of `a / b`, round by round: what drifts over a session falls out of it.
+/// The median of `a / b` per round, so that slow drifts of the machine cancel out.
 pub fn pairwise(a: &[(usize, f64)], b: &[(usize, f64)]) -> Option<f64> {
     let ratios: Vec<f64> =
         pairs(a, b).filter(|(_, other)| *other > 0.0).map(|(value, other)| value / other).collect();
     median(&ratios)
 }
 
-/// In how many rounds `b` was less than `a`, and of how many.
+/// In how many rounds `b` was less than `a`, and the number of rounds.
 pub fn lost(a: &[(usize, f64)], b: &[(usize, f64)]) -> (u32, u32) {
     pairs(a, b).fold((0, 0), |(lost, rounds), (value, other)| (lost + u32::from(other < value), rounds + 1))
 }
 
-/// How many of `rounds` the slower of two may win before that is more than noise: to win more often happens to one of two equals
-/// in at most 5 of 100 comparisons (the [sign test](https://en.wikipedia.org/wiki/Sign_test), one-sided). Of fewer than five
-/// rounds even all are no proof.
+/// How many of `rounds` the slower tool may win before that is more than noise: of two equal tools, one wins more rounds than this in at
+/// most 5 of 100 comparisons (the [sign test](https://en.wikipedia.org/wiki/Sign_test), one-sided). With fewer than five rounds, even
+/// winning all is no proof.
 pub fn noise(rounds: u32) -> u32 {
     let all = 2_f64.powi(i32::try_from(rounds).unwrap_or(i32::MAX));
     let (mut wins, mut ways, mut more_often) = (rounds, 1.0, 0.0);
-    // From the rarest outcome down: `ways` is how many there are with so many wins.
+    // From the rarest outcome down: `ways` is the number of outcomes with this many wins.
     while wins > 0 && (more_often + ways) / all <= 0.05 {
         more_often += ways;
         ways *= f64::from(wins) / f64::from(rounds - wins + 1);

@@ -1,4 +1,4 @@
-//! docker-registry's filesystem storage, written and read directly.
+//! Reads and writes docker-registry's filesystem storage directly.
 //!
 //! Layout: <https://github.com/distribution/distribution/blob/v2.8.2/registry/storage/paths.go>.
 
@@ -18,7 +18,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store below `root`, which need not exist.
+    /// A store below `root`, which may not exist yet.
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }
@@ -32,16 +32,16 @@ impl Store {
         self.v2().join("repositories").join(repository)
     }
 
-    /// Where the bytes of `digest` lie.
+    /// The file with the bytes of `digest`.
     pub fn blob_path(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");
         self.v2().join("blobs/sha256").join(hex.get(..2).unwrap_or("xx")).join(hex).join("data")
     }
 
-    /// Makes the layer `name` and keeps it; it belongs to no repository yet.
+    /// Creates and stores the layer `name`, without a repository.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// A file cannot be written.
     pub fn put_layer(&self, name: &str, size: u64) -> Result<Layer> {
         fs::create_dir_all(self.v2())?;
         let path = self.v2().join("bench-layer.tmp");
@@ -54,20 +54,20 @@ impl Store {
         Ok(layer)
     }
 
-    /// Keeps `bytes` as a blob of `repository`.
+    /// Stores `bytes` as a blob of `repository`.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// A file cannot be written.
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> Result<Blob> {
         let blob = self.put_bytes(bytes)?;
         self.link(repository, &blob.digest)?;
         Ok(blob)
     }
 
-    /// Keeps `bytes` as a manifest of `repository`.
+    /// Stores `bytes` as a manifest of `repository`.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// A file cannot be written.
     pub fn put_manifest(&self, repository: &str, bytes: &[u8]) -> Result<Blob> {
         let blob = self.put_bytes(bytes)?;
         let revisions = self.repository(repository).join("_manifests/revisions");
@@ -83,34 +83,34 @@ impl Store {
         Ok(blob)
     }
 
-    /// Lets `repository` have the blob.
+    /// Adds the blob to `repository`.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// A file cannot be written.
     pub fn link(&self, repository: &str, digest: &str) -> Result<()> {
         write_link(&self.repository(repository).join("_layers").join(digest.replace(':', "/")), digest)
     }
 
-    /// Lets `tag` mean the manifest.
+    /// Sets `tag` to the manifest.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// A file cannot be written.
     pub fn tag(&self, repository: &str, tag: &str, digest: &str) -> Result<()> {
         let tag = self.repository(repository).join("_manifests/tags").join(tag);
         write_link(&tag.join("index").join(digest.replace(':', "/")), digest)?;
         write_link(&tag.join("current"), digest)
     }
 
-    /// What `tag` means.
+    /// The digest of `tag`.
     pub fn tagged(&self, repository: &str, tag: &str) -> Option<String> {
         let link = self.repository(repository).join("_manifests/tags").join(tag).join("current/link");
         fs::read_to_string(link).ok()
     }
 
-    /// Forgets everything, so that the next copy is a cold one.
+    /// Removes everything, so that the next copy is a cold one.
     ///
     /// # Errors
-    /// When the disk does not let go.
+    /// A file cannot be removed.
     pub fn wipe(&self) -> Result<()> {
         match fs::remove_dir_all(&self.root) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

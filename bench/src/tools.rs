@@ -1,7 +1,7 @@
-//! Who is compared, and how each is told to copy a set.
+//! The compared tools, and their commands for copying a set.
 //!
-//! Each gets its own defaults. A client that takes one image a call is run one by one and four at once; one that
-//! takes a list gets the list.
+//! Each uses its own defaults. A client that copies one image per call is run one by one and four in parallel; one that supports a list
+//! gets the list.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,9 +13,9 @@ use serde_json::json;
 
 use crate::catalog::{Catalog, Variant};
 
-/// The host that ours is told the images come from; it is routed to the source.
+/// The images' host for ours; it is routed to the source.
 const SOURCE_HOST: &str = "bench.example";
-/// How many one-image clients run side by side.
+/// How many one-image clients run in parallel.
 const AT_ONCE: usize = 4;
 /// Terraform's default parallelism, with which HTC-Grid's Makefile runs docker.
 const DOCKER_AT_ONCE: usize = 10;
@@ -47,7 +47,7 @@ pub enum Tool {
 }
 
 impl Tool {
-    /// All, in the order of the turns.
+    /// All tools, in the order of the turns.
     pub const ALL: [Self; 10] = [
         Self::Ours,
         Self::Floor,
@@ -61,7 +61,7 @@ impl Tool {
         Self::Docker,
     ];
 
-    /// For tables.
+    /// Name for tables.
     pub fn title(self) -> &'static str {
         match self {
             Self::Ours => "ours (cargo xtask transfer-images)",
@@ -77,7 +77,7 @@ impl Tool {
         }
     }
 
-    /// For pictures.
+    /// Name for pictures.
     pub fn short(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -93,7 +93,7 @@ impl Tool {
         }
     }
 
-    /// The program, and how it is asked for its version; none for what is built here.
+    /// The program and its arguments for the version; `None` for programs that are built here.
     fn program(self) -> Option<(&'static str, &'static [&'static str])> {
         match self {
             Self::Ours | Self::Floor => None,
@@ -110,10 +110,10 @@ impl Tool {
         }
     }
 
-    /// Its version where it can be run here, or why it cannot.
+    /// Its version if it can be run here.
     ///
     /// # Errors
-    /// The reason, for its row.
+    /// Why it cannot, for its row.
     pub fn available(self, xtask: &Path) -> Result<String, String> {
         match self.program() {
             None if self == Self::Ours => {
@@ -136,13 +136,12 @@ impl Tool {
         }
     }
 
-    /// Whether it keeps something between runs that makes the next one cheaper.
+    /// Whether it stores data between runs that makes the next one cheaper.
     pub fn learns(self) -> bool {
         matches!(self, Self::Ours | Self::Ocync)
     }
 
-    /// Whether what it leaves is the source's manifest byte for byte: docker packs layers anew, ocync keeps an
-    /// index of one.
+    /// Whether its copy has the source's manifest byte for byte: docker compresses layers again, ocync copies an index with one platform.
     pub fn exact(self, variant: Variant) -> bool {
         match self {
             Self::Docker => false,
@@ -152,16 +151,16 @@ impl Tool {
     }
 }
 
-/// From where to where, and with what.
+/// The source, the target and the settings of a copy.
 #[derive(Debug)]
 pub struct Task<'a> {
     /// The images.
     pub catalog: &'a Catalog,
-    /// The file that the catalogue is in.
+    /// The catalogue's file.
     pub catalog_file: &'a Path,
-    /// Where the source's data is.
+    /// The directory of the source's data.
     pub source_store: &'a Path,
-    /// One manifest or index.
+    /// Single manifest or index.
     pub variant: Variant,
     /// `host:port` of the source.
     pub source: &'a str,
@@ -171,18 +170,18 @@ pub struct Task<'a> {
     pub home: &'a Path,
     /// Our xtask.
     pub xtask: &'a Path,
-    /// Uploads at once for the floor.
+    /// The floor's concurrent uploads.
     pub floor_jobs: usize,
 }
 
-/// Programs to run: chains, how many at once, and their environment.
+/// Programs to run: chains, their parallelism, and their environment.
 #[derive(Debug)]
 pub struct Plan {
-    /// One after another within, side by side among each other.
+    /// Chains of programs: sequential within a chain, chains in parallel.
     pub chains: Vec<Vec<Vec<String>>>,
-    /// How many chains at once.
+    /// How many chains run in parallel.
     pub jobs: usize,
-    /// Added to the environment.
+    /// Additional environment variables.
     pub env: Vec<(String, String)>,
 }
 
@@ -200,7 +199,7 @@ impl Task<'_> {
         Ok(path.display().to_string())
     }
 
-    /// One call of a program for each image.
+    /// One call of a program per image.
     fn each(&self, jobs: usize, call: impl Fn(String, String) -> Vec<String>) -> Plan {
         let chains = self.references().map(|(from, to)| vec![call(from, to)]).collect();
         Plan { chains, jobs, env: self.env() }
@@ -222,17 +221,17 @@ impl Task<'_> {
             ("DOCKER_CONFIG", dir("docker")),
             ("CARGO_TARGET_DIR", dir("target")),
             ("NO_PROXY", "127.0.0.1".to_owned()),
-            // skopeo as root keeps its cache in /var/lib unless it takes itself for rootless.
+            // As root, skopeo keeps its cache in /var/lib unless it assumes that it is rootless.
             ("_CONTAINERS_ROOTLESS_UID", "1".to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec()
     }
 
-    /// What `tool` is to run.
+    /// The programs of `tool`.
     ///
     /// # Errors
-    /// When its files cannot be written.
+    /// Its files cannot be written.
     pub fn plan(&self, tool: Tool) -> Result<Plan> {
         let index = self.variant == Variant::Index;
         let platform: &[&str] = if index { &["--platform", "linux/amd64"] } else { &[] };
@@ -282,7 +281,7 @@ impl Task<'_> {
         })
     }
 
-    /// `transfer-images` with an images.toml of its own.
+    /// `transfer-images` with its own images.toml.
     fn ours(&self) -> Result<Plan> {
         let mut text = String::from("schema_version = 1\nplatforms = [\"linux/amd64\"]\n\n[images]\n");
         for image in &self.catalog.images {
@@ -358,7 +357,7 @@ impl Task<'_> {
         Ok(self.one(["ocync", "sync", "-c", &config].map(ToOwned::to_owned).to_vec()))
     }
 
-    /// Lets docker's engine forget what its last run brought; other images of the engine are left alone.
+    /// Removes the images of the last run from docker's engine; its other images are kept.
     pub fn forget_docker(&self) {
         for (from, to) in self.references() {
             crate::process::attempt("docker", &["rmi", "-f", &from, &to], &self.env());
@@ -366,7 +365,7 @@ impl Task<'_> {
     }
 }
 
-/// The process of the docker engine that the client talks to, where that is on this machine.
+/// The process of the docker engine, if it is on this machine.
 pub fn docker_engine() -> Option<u32> {
     let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
     let stream = std::os::unix::net::UnixStream::connect(host.strip_prefix("unix://")?).ok()?;

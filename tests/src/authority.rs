@@ -1,4 +1,4 @@
-//! A certificate authority of a test's own, and what a server that shows its certificates reads of HTTP.
+//! A test's certificate authority, and a simple HTTP parser for servers with its certificates.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// Makes certificates for whatever host a client asks for.
+/// Issues certificates for any host that a client requests.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// The authority's own certificate, for the clients.
@@ -26,7 +26,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// TLS with a client that believes to speak with `host`.
+    /// TLS with a client that expects to reach `host`.
     pub fn serve(
         &self,
         client: TcpStream,
@@ -50,7 +50,7 @@ impl Authority {
 /// The head of a request, up to its empty line.
 ///
 /// # Errors
-/// The client went away before.
+/// The client closed the connection earlier.
 pub fn request_head(client: &mut impl Read) -> std::io::Result<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! The emulated AWS of a world, asked directly and by the aws CLI.
+//! Direct requests to the emulated AWS of a world, and the aws CLI for it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,7 +18,7 @@ pub struct Aws {
     pub host: String,
     /// Its S3.
     pub s3: S3,
-    /// What it has beyond AWS.
+    /// The emulator's own interface.
     pub emulator: Emulator,
     home: PathBuf,
 }
@@ -30,20 +30,20 @@ impl Aws {
         Self { pid, host, s3, emulator, home }
     }
 
-    /// The ids of the customer's KMS keys in the world's region that are not on their way out, and their aliases. AWS's own keys,
-    /// such as `aws/s3`, are made by the first request that needs them and stay.
+    /// The IDs of the customer's KMS keys in the world's region that are not pending deletion, and their aliases. AWS's own keys, such as
+    /// `aws/s3`, are created by the first request that needs them and remain.
     pub fn keys(&self) -> (Vec<String>, Vec<String>) {
         let mut standing = self.emulator.standing();
         let mut of = |kind| standing.remove(kind).unwrap();
         (of("aws_kms_key"), of("aws_kms_alias"))
     }
 
-    /// An action of KMS's.
+    /// Calls an action of KMS.
     pub fn kms(&self, action: &str, input: &Value) -> Value {
         self.json("kms", &format!("TrentService.{action}"), input)
     }
 
-    /// An action of ECR's.
+    /// Calls an action of ECR.
     pub fn ecr(&self, action: &str, input: &Value) -> Value {
         self.json("ecr", &format!("AmazonEC2ContainerRegistry_V20150921.{action}"), input)
     }
@@ -63,7 +63,7 @@ impl Aws {
         all.iter().map(|repository| repository["repositoryName"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// User and password of the registry.
+    /// User name and password for the registry.
     pub fn login(&self) -> (String, String) {
         let answer = self.ecr("GetAuthorizationToken", &json!({}));
         let token = answer["authorizationData"][0]["authorizationToken"].as_str().unwrap();
@@ -82,7 +82,7 @@ impl Aws {
         request(method, &format!("http://{}/v2/{path}", self.host), &headers, b"")
     }
 
-    /// Every tag of every repository, each with the digest of its manifest, after all that it stands on was read whole.
+    /// Every tag of every repository with the digest of its manifest, after reading everything that it refers to.
     pub fn whole_tags(&self) -> Vec<(String, String)> {
         let mut whole = Vec::new();
         for repository in self.repositories() {
@@ -95,7 +95,7 @@ impl Aws {
         whole
     }
 
-    /// Reads a manifest and all below it, and checks every digest.
+    /// Reads a manifest and everything below it, and checks every digest.
     fn whole(&self, repository: &str, reference: &str) -> String {
         let answer = self.registry("GET", &format!("{repository}/manifests/{reference}"));
         assert_eq!(answer.status, 200, "{repository}:{reference}");
@@ -111,7 +111,7 @@ impl Aws {
         crate::digest(&answer.body)
     }
 
-    /// A blob, which the registry may keep elsewhere.
+    /// A blob, which the registry may redirect to another server.
     fn blob(&self, repository: &str, wanted: &str) -> Vec<u8> {
         let answer = self.registry("GET", &format!("{repository}/blobs/{wanted}"));
         match answer.header("location") {
@@ -123,7 +123,7 @@ impl Aws {
         }
     }
 
-    /// The aws CLI, pointed here.
+    /// The aws CLI, configured for this server.
     pub fn cli(&self, line: &str) -> Command {
         let mut aws = crate::traffic::aws_command();
         aws.args(line.split_whitespace()).env_clear();
@@ -142,10 +142,10 @@ impl Aws {
     }
 }
 
-/// The access key of an administrator of the account, whatever policy its user `local` has.
+/// The access key of an administrator of the account, whatever the policy of its user `local` is.
 pub(crate) const ADMINISTRATOR: &str = "admin";
 
-/// Who asks a service; the emulated AWS believes any signature.
+/// The caller of a service; the emulated AWS accepts any signature.
 pub(crate) struct Caller<'a> {
     pub(crate) host: &'a str,
     pub(crate) service: &'a str,

@@ -1,4 +1,4 @@
-//! Images made, pushed and read back here: programs for that would be started hundreds of times.
+//! Creates, pushes and reads images without other programs, which would have to be started hundreds of times.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -11,37 +11,37 @@ use tar::{Builder, EntryType, Header};
 
 use crate::{Shelf, digest, get};
 
-/// What docker gives an image that begins with nothing.
+/// docker's PATH for an image from scratch.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The types that `docker push` writes.
+/// The media types of `docker push`.
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-/// A shell and more in one program, which needs no libraries.
+/// A shell and other tools in one static program.
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
-/// An image's files, in layers. A layer that two images share is lost to an engine where one of them is built on while the other is
-/// removed, so each needs files that are its own, or a time.
+/// An image's files, in layers. An engine loses a layer that two images share if one image is built on while the other is removed, so each
+/// image needs unique files or a unique time.
 pub struct Base {
     layers: Vec<Builder<GzEncoder<Vec<u8>>>>,
     time: u64,
 }
 
 impl Base {
-    /// Without files, all of which are of this time.
+    /// An image without files; all files get this time.
     pub fn new(time: u64) -> Self {
         Self { layers: vec![layer()], time }
     }
 
-    /// With a shell in which something runs, and this file `/content`, in layers that no image with another content has.
+    /// An image with a shell and a file `/content`, in layers that no image with other content has.
     pub fn with_shell(content: &str) -> Self {
         let time = u64::from_str_radix(&digest(content.as_bytes())["sha256:".len()..][..7], 16).unwrap();
         let base = Self::new(time).file("content", content.as_bytes()).next_layer().directory("bin");
         base.program("bin/sh", Path::new(BUSYBOX)).next_layer().links(["bin/cat", "bin/sleep"], "sh")
     }
 
-    /// What follows is in another layer.
+    /// Starts a new layer.
     #[must_use]
     pub fn next_layer(mut self) -> Self {
         self.layers.push(layer());
@@ -64,28 +64,28 @@ impl Base {
         self.layers.last_mut().unwrap().append_data(&mut header, path, content).unwrap();
     }
 
-    /// With this directory, whose parents come first.
+    /// Adds a directory; its parents must exist.
     #[must_use]
     pub fn directory(mut self, path: &str) -> Self {
         self.entry(path, EntryType::Directory, 0o755, b"");
         self
     }
 
-    /// With a file of this content.
+    /// Adds a file with this content.
     #[must_use]
     pub fn file(mut self, path: &str, content: &[u8]) -> Self {
         self.entry(path, EntryType::Regular, 0o644, content);
         self
     }
 
-    /// With a program of this machine.
+    /// Adds a program of this machine.
     #[must_use]
     pub fn program(mut self, path: &str, program: &Path) -> Self {
         self.entry(path, EntryType::Regular, 0o755, &std::fs::read(program).unwrap());
         self
     }
 
-    /// With symbolic links to `target`.
+    /// Adds symbolic links to `target`.
     #[must_use]
     pub fn links<'a>(mut self, paths: impl IntoIterator<Item = &'a str>, target: &str) -> Self {
         for path in paths {
@@ -95,12 +95,12 @@ impl Base {
         self
     }
 
-    /// Pushes the image, for this machine, with what its configuration has in addition to docker's PATH; gives its descriptor.
+    /// Pushes the image for this machine, with `config` in addition to docker's PATH; returns its descriptor.
     pub fn push(self, image: &str, config: &Value) -> Value {
         self.push_for(architecture(), image, config)
     }
 
-    /// The same for machines of this architecture.
+    /// Pushes the image for this architecture.
     pub fn push_for(self, architecture: &str, image: &str, config: &Value) -> Value {
         let finished = |layer: Builder<GzEncoder<Vec<u8>>>| layer.into_inner().unwrap().finish().unwrap();
         let layers: Vec<Vec<u8>> = self.layers.into_iter().map(finished).collect();
@@ -125,7 +125,7 @@ impl Base {
     }
 }
 
-/// This machine's architecture in the words of images.
+/// This machine's architecture in the OCI spelling.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -144,11 +144,11 @@ fn unzipped(layer: &[u8]) -> Vec<u8> {
     content
 }
 
-/// A file of an image: its mode and content, or that of a symbolic link and its target.
+/// A file of an image: its mode and content, or a symbolic link's mode and target.
 pub type File = (u32, Vec<u8>);
 
-/// The files of the image under a tag of a registry, layer upon layer, each blob held against its digest. What a layer takes away is still
-/// there, and directories are no part of it.
+/// The files of the image with this tag, from all layers; each blob is checked against its digest. Whiteouts are not applied, and
+/// directories are left out.
 pub fn files(image: &str) -> BTreeMap<String, File> {
     let (host, name) = image.split_once('/').unwrap();
     let (repository, tag) = name.rsplit_once(':').unwrap();

@@ -1,4 +1,4 @@
-//! A browser without a window, by the DevTools protocol over a pipe (<https://chromedevtools.github.io/devtools-protocol/>).
+//! A headless browser, controlled by the DevTools protocol over a pipe (<https://chromedevtools.github.io/devtools-protocol/>).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use crate::gate::BOUND;
 use crate::{command, say, skip};
 
-/// What it is called, by system.
+/// Its names on different systems.
 const NAMES: [&str; 4] = ["chromium", "google-chrome", "google-chrome-stable", "chromium-browser"];
 
-/// A browser with one page; ended when dropped.
+/// A browser with one page; it ends when dropped.
 #[derive(Debug)]
 pub struct Browser {
     child: Child,
@@ -27,12 +27,12 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one, or says what is missing for that.
+    /// Starts a browser, or reports what is missing.
     pub fn start() -> Option<Self> {
         let program = program()?;
         let profile = tempfile::Builder::new().prefix("e2e-browser-").tempdir().unwrap();
         let mut shell = command("sh");
-        // It reads what it is told from descriptor 3 and answers at 4.
+        // It reads commands from descriptor 3 and answers at 4.
         shell.args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "sh"]).arg(program);
         shell.args([
             "--headless",
@@ -63,19 +63,19 @@ impl Browser {
         Some(browser)
     }
 
-    /// Opens a page and waits until it is there.
+    /// Opens a page and waits until it is loaded.
     pub fn open(&mut self, url: &str) {
         self.call("Page.navigate", &json!({ "url": url }));
         let until = Instant::now() + BOUND;
         while self.message(until)["method"] != "Page.loadEventFired" {}
     }
 
-    /// [`Browser::open`] of a file.
+    /// [`Browser::open`] for a file.
     pub fn open_file(&mut self, path: &Path) {
         self.open(&format!("file://{}", path.display()));
     }
 
-    /// Shows the page in a window of this width, with this `prefers-color-scheme`; or as it is printed.
+    /// Shows the page in a window of this width, with this `prefers-color-scheme` and this media type (screen or print).
     pub fn look(&mut self, width: u32, scheme: &str, media: &str) {
         let size = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         self.call("Emulation.setDeviceMetricsOverride", &size);
@@ -83,7 +83,7 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", &json!({ "media": media, "features": features }));
     }
 
-    /// What a script in the page comes to; one that is a promise is waited for.
+    /// The result of a script in the page; waits for a promise.
     pub fn evaluate(&mut self, script: &str) -> Value {
         let asked = json!({ "expression": script, "returnByValue": true, "awaitPromise": true });
         let answer = self.call("Runtime.evaluate", &asked);
@@ -132,7 +132,7 @@ impl Drop for Browser {
     }
 }
 
-/// The browser's program. Ubuntu's archive has none that runs without snap.
+/// The browser's program. Ubuntu's archive only has one that needs snap.
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path);

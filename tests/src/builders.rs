@@ -1,4 +1,4 @@
-//! The builders that people have, each with a client and an engine.
+//! The supported builders, each with a client and an engine.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -11,15 +11,15 @@ use std::sync::OnceLock;
 
 use crate::{command, docker, program, skip, target};
 
-/// Set by `cargo xtask test`: the directory of a present-day client.
+/// Set by `cargo xtask test`: the directory of a current client.
 const CLIENT: &str = "HTC_GRID_TEST_DOCKER";
 /// Set by `cargo xtask test`: its buildx plugin.
 const BUILDX: &str = "HTC_GRID_TEST_BUILDX";
 
-/// What builds.
+/// A builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Builder {
-    /// Docker's first builder, on the machine's own engine (on Debian bookworm docker 20.10).
+    /// Docker's legacy builder, on the machine's own engine (docker 20.10 on Debian bookworm).
     Legacy,
     /// docker 28 with buildx, images in docker's own store.
     Buildx,
@@ -28,10 +28,10 @@ pub enum Builder {
 }
 
 impl Builder {
-    /// All of them.
+    /// All builders.
     pub const ALL: [Self; 3] = [Self::Legacy, Self::Buildx, Self::BuildxContainerd];
 
-    /// Its client and engine, or none where the machine lacks them, which is said.
+    /// Its client and engine; `None` if the machine lacks them, which is reported.
     pub fn engine(self) -> Option<Engine> {
         let host = match self {
             Self::Legacy => return docker().then(Engine::legacy),
@@ -50,8 +50,7 @@ impl Builder {
     }
 }
 
-/// Makes of each of these functions, which take a [`Builder`], one test for each builder, so that they have names and run side
-/// by side.
+/// Creates one test per builder for each of these functions, which take a [`Builder`], so that the tests have names and run in parallel.
 #[macro_export]
 macro_rules! on_each_builder {
     ($($name:ident),+ $(,)?) => {$(
@@ -72,28 +71,28 @@ macro_rules! on_each_builder {
     )+};
 }
 
-/// A docker client and the engine that it speaks to.
+/// A docker client and its engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    /// Its directory, for PATH; the program is called `docker`.
+    /// Its directory, for PATH; the program is named `docker`.
     client: PathBuf,
     plugin: Option<PathBuf>,
     host: Option<OsString>,
 }
 
 impl Engine {
-    /// The machine's own client and engine, whether they are there or not.
+    /// The machine's own client and engine, even if they do not exist.
     pub fn machine() -> Self {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let client = std::env::split_paths(&path).find(|dir| dir.join("docker").is_file());
         Self { client: client.unwrap_or_default(), plugin: None, host: std::env::var_os("DOCKER_HOST") }
     }
 
-    /// The machine's own engine by a client that has no BuildKit.
+    /// The machine's own engine with a client without BuildKit.
     fn legacy() -> Self {
         static CLIENT: OnceLock<PathBuf> = OnceLock::new();
         let client = CLIENT.get_or_init(|| {
-            // What a client without the plugin says. Where it is not told to use BuildKit it takes the legacy builder.
+            // The message of a client without the plugin. By default it uses the legacy builder.
             let script = format!(
                 "#!/bin/sh\nif [ \"$DOCKER_BUILDKIT\" = 1 ]; then\n    \
                  echo 'ERROR: BuildKit is enabled but the buildx component is missing or broken.' >&2\n    exit 1\nfi\n\
@@ -102,25 +101,25 @@ impl Engine {
             );
             let dir = target().join("legacy-client");
             std::fs::create_dir_all(&dir).unwrap();
-            // Several tests write the same: each whole, by a rename.
+            // Several tests write the same file: each one atomically, by a rename.
             let new = tempfile::NamedTempFile::new_in(&dir).unwrap();
             std::fs::write(new.path(), script).unwrap();
             std::fs::set_permissions(new.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-            // Closed before it is started: a program that is open for writing cannot be.
+            // Closed before it is started: a program that is open for writing cannot be started.
             new.into_temp_path().persist(dir.join("docker")).unwrap();
             dir
         });
         Self { client: client.clone(), ..Self::machine() }
     }
 
-    /// The machine's own client at this engine, with this process's environment: docker 28's takes three times as long to start. It
-    /// has no plugin: what it builds, it builds with the legacy builder.
+    /// The machine's own client for this engine, with this process's environment: docker 28's takes three times as long to start. It has no
+    /// plugin, so it builds with the legacy builder.
     pub fn client(&self) -> Command {
         let machine = Self::machine().program();
         if machine.is_file() { self.reached_by(&machine) } else { self.own_client() }
     }
 
-    /// The same with the client that belongs to it.
+    /// The engine's own client.
     pub fn own_client(&self) -> Command {
         self.reached_by(&self.program())
     }
@@ -148,7 +147,7 @@ impl Engine {
         host.into_iter().chain([("PATH", path)]).collect()
     }
 
-    /// The address of its own BuildKit for buildx's `remote` driver, for as long as this process lives.
+    /// The address of its own BuildKit for buildx's `remote` driver, as long as this process runs.
     pub fn buildkit(&self) -> String {
         let host = self.host.as_ref().expect("an engine at a socket of its own");
         let socket = PathBuf::from(host.to_str().unwrap().strip_prefix("unix://").unwrap());
@@ -161,14 +160,14 @@ impl Engine {
                 let upgrade =
                     b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
                 server.write_all(upgrade).unwrap();
-                // No byte more than the answer's head: what follows is BuildKit's.
+                // Read exactly the answer's head: what follows is BuildKit's.
                 let (mut head, mut byte) = (Vec::new(), [0]);
                 while !head.ends_with(b"\r\n\r\n") && server.read(&mut byte).is_ok_and(|read| read == 1) {
                     head.push(byte[0]);
                 }
                 let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || {
-                    // An error is an end that went away.
+                    // An error means that one end closed the connection.
                     let _ = std::io::copy(&mut from, &mut to);
                     let _ = to.shutdown(Shutdown::Both);
                 });
@@ -182,8 +181,8 @@ impl Engine {
         address
     }
 
-    /// Makes a `DOCKER_CONFIG` directory one in which this client has its plugin and somebody has run `docker build` before:
-    /// buildx gives each user a name for what the engine keeps of a context.
+    /// Prepares a `DOCKER_CONFIG` directory with this client's plugin, as if `docker build` had been run before: buildx gives each user a
+    /// name for the contexts in the engine's cache.
     pub fn configure(&self, directory: &Path) {
         let Some(plugin) = &self.plugin else { return };
         for name in ["cli-plugins", "buildx"] {

@@ -1,4 +1,4 @@
-//! A runtime in a real container, as Kubernetes runs it.
+//! A runtime in a real container, started as Kubernetes does.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -25,7 +25,7 @@ pub fn engine() -> Command {
 }
 
 impl Container {
-    /// Starts the runtime `image` of an engine with a handler and waits until it listens.
+    /// Starts the runtime `image` with a handler and waits until it listens.
     pub fn start(engine: &Engine, image: &str) -> Self {
         let id = text(engine.client().args([
             "run",
@@ -37,7 +37,7 @@ impl Container {
         ]));
         let port = text(engine.client().args(["port", &id, "8080/tcp"]));
         let port = port.rsplit_once(':').unwrap().1.to_owned();
-        // Both streams in one, as they come.
+        // Both streams in one, in their order.
         let mut logs = command("sh");
         logs.args(["-c", "exec \"$1\" logs --follow \"$0\" 2>&1", &id])
             .arg(engine.program())
@@ -50,7 +50,7 @@ impl Container {
         container
     }
 
-    /// Reads the log until a line holds `words`.
+    /// Reads the log until a line contains `words`.
     pub fn wait_for(&mut self, words: &str) {
         let mut line = String::new();
         while self.log.read_line(&mut line).unwrap() > 0 {
@@ -69,7 +69,7 @@ impl Container {
         std::thread::spawn(move || request("POST", &url, &[], event.as_bytes()).json())
     }
 
-    /// Runs a shell command inside.
+    /// Runs a shell command in the container.
     pub fn shell(&self, line: &str) -> String {
         text(self.engine.client().args(["exec", &self.id, "/bin/sh", "-c", line]))
     }
@@ -79,7 +79,7 @@ impl Container {
         text(self.engine.client().args(["kill", "--signal", name, &self.id]));
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn runs(&self) -> bool {
         text(self.engine.client().args(["inspect", "--format", "{{.State.Running}}", &self.id])) == "true"
     }
@@ -93,12 +93,12 @@ impl Drop for Container {
     }
 }
 
-/// What the tool built for a test's own runtime into an engine; removed when dropped.
+/// The local builds of a test's own runtime in an engine; removed when dropped.
 #[derive(Debug)]
 pub struct LocalBuilds {
     /// The engine.
     pub engine: Engine,
-    /// The runtime, or what its builds' names have in common.
+    /// The runtime, or the common prefix of its builds' names.
     pub name: String,
 }
 

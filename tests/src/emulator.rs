@@ -1,4 +1,4 @@
-//! What the emulated AWS has beyond AWS: its log, its quirks, and the ways to set the account up.
+//! The emulator's own interface: its log, its quirks, and the setup of the account.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{ACCOUNT, REGION, get, request};
 
-/// The emulated AWS's own interface.
+/// The emulator's own interface.
 #[derive(Clone, Debug)]
 pub struct Emulator {
     pub(crate) host: String,
@@ -18,13 +18,12 @@ impl Emulator {
         serde_json::from_value(get(&format!("http://{}/_local/log", self.host)).json()).unwrap()
     }
 
-    /// Starts the log anew.
+    /// Clears the log.
     pub fn forget(&self) {
         self.own("reset-requests", &json!({}));
     }
 
-    /// The ids of what stands in the world's region, by terraform's types. A key that is on its way out does not stand, and what is
-    /// AWS's own is not counted.
+    /// The IDs of the resources in the world's region, by terraform's types, without keys that are pending deletion and without AWS's own.
     pub fn standing(&self) -> BTreeMap<String, Vec<String>> {
         let url = format!("http://{}/_local/standing?region={REGION}", self.host);
         serde_json::from_value(get(&url).json()).unwrap()
@@ -35,12 +34,12 @@ impl Emulator {
         self.own("quirks", &json!({ "quirks": names }));
     }
 
-    /// Waits until the emulator keeps an answer back (`hold-answer`), and gives its request; none where `over` says that no
-    /// more requests come.
+    /// Waits until the emulator delays an answer (`hold-answer`), and returns its request; `None` if `over` returns true, as then no more
+    /// requests come.
     pub fn held(&self, mut over: impl FnMut() -> bool) -> Option<String> {
         let started = std::time::Instant::now();
         loop {
-            // Asked before the look: what was held before the end is seen.
+            // Called before the request, so that an answer held before the end is seen.
             let last = over();
             let held: Vec<String> =
                 serde_json::from_value(get(&format!("http://{}/_local/held", self.host)).json()).unwrap();
@@ -55,26 +54,25 @@ impl Emulator {
         }
     }
 
-    /// Whoever runs commands is from here on this user, with this as the only policy.
+    /// From now on, commands run as this user, with this as the only policy.
     pub fn caller(&self, user: &str, policy: &Value) {
         self.own("users", &json!({ "access_key": "local", "user": user }));
         let principal = format!("arn:aws:iam::{ACCOUNT}:user/{user}");
         self.own("policies", &json!({ "principal": principal, "policy": policy }));
     }
 
-    /// Puts a CloudFormation stack into the account: `name`, `region`, `outputs`.
+    /// Creates a CloudFormation stack in the account: `name`, `region`, `outputs`.
     pub fn stack(&self, stack: &Value) {
         self.own("stacks", stack);
     }
 
-    /// What a scan of an image in the world's region has found, by severity; `tag`: or its digest.
+    /// Sets the findings, by severity, of the scan of an image in the world's region; `tag` may be its digest.
     pub fn findings(&self, repository: &str, tag: &str, findings: &Value) {
         let body = json!({ "region": REGION, "repository": repository, "tag": tag, "findings": findings });
         self.own("findings", &body);
     }
 
-    /// What was changed since the last [`Emulator::forget`]. Terraform's own lock, which a plan takes and gives back, does not
-    /// count.
+    /// The changes since the last [`Emulator::forget`], without terraform's own lock, which a plan acquires and releases.
     pub fn changes(&self) -> Vec<String> {
         let reads =
             ["Get", "Head", "List", "Describe", "BatchGet", "BatchCheck", "GET", "HEAD", "Decrypt", "Assume"];

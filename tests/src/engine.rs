@@ -1,4 +1,4 @@
-//! An engine with nothing in it: another machine's.
+//! An empty engine, like on another machine.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::gate::BOUND;
 use crate::{command, engine, program, skip, text};
 
-/// A docker engine that reaches nothing, images and all in a directory of its own; ended when dropped.
+/// A docker engine without network access, with its images in its own directory; it ends when dropped.
 #[derive(Debug)]
 pub struct EngineOfItsOwn {
     child: Child,
@@ -19,17 +19,17 @@ pub struct EngineOfItsOwn {
 }
 
 impl EngineOfItsOwn {
-    /// Starts one beside the machine's engine, or says what is missing for that.
+    /// Starts an engine in addition to the machine's own, or reports what is missing.
     pub fn start() -> Option<Self> {
-        // A socket's address is short.
+        // A socket's path must be short.
         let dir = tempfile::Builder::new().prefix("e2e-").tempdir_in("/tmp").unwrap();
         let mut started = Self::at(dir.path(), None)?;
         started.own = Some(dir);
         Some(started)
     }
 
-    /// Starts one in the directory `dir`: in a network of its own with nothing in it, because two engines on one network take
-    /// each other's bridge, or in the one of the process `network`, where no other is.
+    /// Starts an engine in the directory `dir`: in its own empty network, because two engines on one network use the same bridge, or in the
+    /// network of the process `network`, which has no other engine.
     pub(crate) fn at(dir: &Path, network: Option<&str>) -> Option<Self> {
         let (unshare, nsenter, program) = (program("unshare")?, program("nsenter")?, program("dockerd")?);
         if !geteuid().is_root() {
@@ -80,7 +80,7 @@ impl EngineOfItsOwn {
         client
     }
 
-    /// The images that it has, by their IDs.
+    /// The IDs of its images.
     pub fn images(&self) -> Vec<String> {
         let listed = text(self.client().args(["image", "ls", "--quiet", "--no-trunc"]));
         let images: std::collections::BTreeSet<&str> = listed.lines().collect();
@@ -90,7 +90,7 @@ impl EngineOfItsOwn {
 
 impl Drop for EngineOfItsOwn {
     fn drop(&mut self) {
-        // Asked to end, it takes its mounts down.
+        // On SIGTERM it removes its mounts.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = self.child.wait();
     }

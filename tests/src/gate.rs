@@ -1,4 +1,4 @@
-//! A gate before a server: it lets everything through until a certain request comes, which it holds.
+//! A proxy before a server that forwards everything until a certain request, which it holds.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long a test waits for what it waits for: a bound for a run that hangs, not a pause.
+/// Time limit for everything that a test waits for: only for a run that hangs.
 pub const BOUND: Duration = Duration::from_secs(300);
 
 type Hold = Box<dyn FnMut(&str) -> bool + Send>;
@@ -22,8 +22,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate before `host` (`127.0.0.1:PORT`). `hold` sees the first line of each request that is sent at once, and says
-    /// whether this one is never passed on.
+    /// A gate before `host` (`127.0.0.1:PORT`). `hold` gets the first line of each request and returns whether to hold this one forever.
     pub fn before(host: &str, hold: impl FnMut(&str) -> bool + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let gate = listener.local_addr().unwrap().to_string();
@@ -42,9 +41,9 @@ impl Gate {
                 let is_held = Arc::new(AtomicBool::new(false));
                 let holds = Arc::clone(&is_held);
                 std::thread::spawn(move || {
-                    // An error is an end that went away.
+                    // An error means that one end closed the connection.
                     let _ = std::io::copy(&mut back.0, &mut back.1);
-                    // A server that waits for the request no longer does not end it.
+                    // A server that no longer waits for the request must not end it.
                     if !holds.load(Ordering::SeqCst) {
                         let _ = back.1.shutdown(Shutdown::Both);
                     }
@@ -60,7 +59,7 @@ impl Gate {
                             is_held.store(true, Ordering::SeqCst);
                             held_here.lock().unwrap().push(client.try_clone().unwrap());
                             let _ = sender.send(line.into_owned());
-                            // Held for as long as the client waits.
+                            // Held until the client closes the connection.
                             while let Ok(1..) = client.read(&mut chunk) {}
                             break;
                         }
@@ -75,26 +74,26 @@ impl Gate {
         Self { host: gate, held, open, waiting }
     }
 
-    /// Where the gate is.
+    /// The gate's address.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Lets everything through from here on.
+    /// Forwards everything from now on.
     pub fn open(&self) {
         self.open.store(true, Ordering::SeqCst);
     }
 
-    /// Lets everything through from here on, and hangs up on those that wait.
+    /// Forwards everything from now on, and closes the connections of held requests.
     pub fn cut(&self) {
         self.open();
         for client in self.waiting.lock().unwrap().drain(..) {
-            // It may have gone by itself.
+            // It may be closed already.
             let _ = client.shutdown(Shutdown::Both);
         }
     }
 
-    /// Waits until a request is held, and gives its first line.
+    /// Waits until a request is held, and returns its first line.
     pub fn wait(&self) -> String {
         self.held.recv_timeout(BOUND).expect("no such request came")
     }

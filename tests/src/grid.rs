@@ -1,4 +1,4 @@
-//! A small grid: what the tests of interrupted and simultaneous runs have in common.
+//! A small grid for the tests of interrupted and concurrent runs.
 
 use std::path::PathBuf;
 
@@ -14,9 +14,9 @@ pub const STATE: &str = ".terraform/terraform.tfstate";
 pub const STATE_ALIAS: &str = "alias/htc/mainline-htc-state-s3";
 /// The exit code of a run that was interrupted.
 pub const INTERRUPTED: i32 = 130;
-/// The exit code where terraform, or a lock, is in the way.
+/// The exit code if terraform or a lock prevents the run.
 pub const TERRAFORM: i32 = 9;
-/// Makes the bucket, and connects terraform with it.
+/// Creates the bucket, and configures terraform with it.
 pub const INIT: &str = "init-images --create-state-bucket";
 
 /// Two images, one of them an index; four repositories, one rule.
@@ -31,7 +31,7 @@ extra = ["awshpc", "submitter"]
 "#;
 
 impl World {
-    /// A world with this images.toml and an account that has nothing of it; none without terraform.
+    /// A world with this images.toml and an account without any of its resources; `None` without terraform.
     pub fn grid(images: &str) -> Option<Self> {
         if !programs(&["terraform"]) {
             return None;
@@ -41,14 +41,14 @@ impl World {
         Some(world)
     }
 
-    /// The same with a small grid's.
+    /// A world with a small grid's images.toml.
     pub fn small_grid() -> Option<Self> {
         Self::grid(IMAGES)
     }
 }
 
-/// Gives the state's bucket the settings that HTC-Grid's CloudFormation template gives it: encrypted with a key of its own that is named by its
-/// alias, versioned, and no object is taken whose request does not say aws:kms.
+/// Configures the state's bucket like HTC-Grid's CloudFormation template: encrypted with its own key, referred to by its alias, versioned,
+/// and rejecting objects whose request does not have aws:kms.
 pub fn set_as_cloudformation_does(aws: &Aws) {
     let key = aws.kms("CreateKey", &json!({}))["KeyMetadata"]["KeyId"].clone();
     aws.kms("CreateAlias", &json!({ "AliasName": STATE_ALIAS, "TargetKeyId": key }));
@@ -76,7 +76,7 @@ pub fn set_as_cloudformation_does(aws: &Aws) {
     aws.s3.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
 }
 
-/// A checkout of this project in the world, without a lock file of terraform's; gives the directory of its module.
+/// A checkout of this project in the world, without terraform's lock file; returns the directory of its module.
 pub fn checkout(world: &World) -> PathBuf {
     let module = world.path("project/deployment/image_repository/terraform");
     for directory in [&module, &world.path("project/xtask"), &world.path("project/runtimes")] {

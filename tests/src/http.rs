@@ -1,11 +1,11 @@
-//! One HTTP request over a connection of its own: the tests trust no client library.
+//! HTTP requests, each on its own connection, independent of any client library.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use crate::gate::BOUND;
 
-/// The header of a request for a manifest, of whatever kind.
+/// The accept header of a request for a manifest of any kind.
 pub const MANIFESTS: (&str, &str) = (
     "accept",
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -17,7 +17,7 @@ pub const MANIFESTS: (&str, &str) = (
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// The header's lines.
+    /// The status line and headers.
     pub head: String,
     /// The body.
     pub body: Vec<u8>,
@@ -42,7 +42,7 @@ pub fn get(url: &str) -> Response {
     request("GET", url, &[], b"")
 }
 
-/// Sends a request to `http://HOST:PORT/PATH` and gives the whole answer.
+/// Sends a request to `http://HOST:PORT/PATH` and returns the whole answer.
 pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
     let rest = url.strip_prefix("http://").expect("plain HTTP on loopback");
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -1,4 +1,4 @@
-//! What a run leaves that was killed, and what the next one makes of it.
+//! The state after a killed run, and the next run's recovery.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Aws, BUCKET, Ended, STATE, TERRAFORM, World};
 
-/// Waits until a run that was killed has left no terraform at work, and ends the provider that such a one leaves behind.
+/// Waits until the terraform of a killed run has ended, and ends the provider that it may leave running.
 pub fn settle(group: u32, said: &str) {
     let works = |stat: String| {
         let Some((name, rest)) = stat.rsplit_once(") ") else { return false };
@@ -25,7 +25,7 @@ pub fn settle(group: u32, said: &str) {
     let _ = kill_process_group(group, Signal::KILL);
 }
 
-/// What stands in the account and is not in the state: type and id.
+/// Type and ID of resources that are in the account but not in the state.
 pub fn orphans(aws: &Aws) -> Vec<String> {
     let state: Value =
         aws.s3.get(BUCKET, STATE).map_or(Value::Null, |state| serde_json::from_slice(&state).unwrap());
@@ -41,7 +41,7 @@ pub fn orphans(aws: &Aws) -> Vec<String> {
     standing.filter(|named| !recorded.contains(named)).collect()
 }
 
-/// The next run completes. After a SIGKILL terraform's lock may be left: then it says what releases it, and that helps.
+/// The next run completes. After a SIGKILL terraform's lock may remain: then the error has the command that releases it, and this works.
 pub fn completes(world: &World, line: &str, killed: bool, said: &str) -> Ended {
     let mut run = world.xtask(line).end();
     if let Some((_, id)) = run.stderr.split_once("--release-lock ").filter(|_| run.code == Some(TERRAFORM)) {

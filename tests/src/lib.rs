@@ -1,9 +1,8 @@
-//! What the end-to-end tests share: a world of its own for each test, the real programs, and clients that read the
-//! result back.
+//! Shared code of the end-to-end tests: a separate world for each test, the real programs, and clients that check the result.
 //!
-//! A [`World`] has its own emulated AWS, cargo target directory (the tool's cache lies there), home, docker configuration
-//! and sample registries, and ends what was started in it. The programs are compiled once and found beside the test's own.
-//! A test that needs a program which is missing says so and does nothing; with [`COMPLETE`] set it fails.
+//! A [`World`] has its own emulated AWS, cargo target directory (with the tool's cache), home, docker configuration and sample registries,
+//! and ends what was started in it. The programs are compiled once and are in the test program's directory. A test that needs a missing
+//! program reports it and does nothing; with [`COMPLETE`] set it fails.
 
 #![expect(
     clippy::unwrap_used,
@@ -79,25 +78,25 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
-/// Set by `cargo xtask test`: what is missing fails the test that needs it.
+/// Set by `cargo xtask test`: a test fails if a program that it needs is missing.
 pub const COMPLETE: &str = "HTC_GRID_TEST_COMPLETE";
 
-/// What `path` in HTC-Grid's account emulated here is called.
+/// The ID of the emulated account.
 pub const ACCOUNT: &str = "123456789012";
-/// The region where nobody says another.
+/// The default region.
 pub const REGION: &str = "eu-west-1";
 
-/// Tells what a test found out, past the test harness.
+/// Prints a test's result directly to stderr, past the test harness.
 pub fn say(words: &str) {
     let _ = writeln!(std::io::stderr(), "{words}");
 }
 
-/// The rounds of a loop: few, or all of them under `cargo xtask test --soak`.
+/// The number of a loop's rounds: `few`, or `all` with `cargo xtask test --soak`.
 pub fn rounds(few: usize, all: usize) -> usize {
     if std::env::var_os("SOAK").is_some() { all } else { few }
 }
 
-/// The seed of a test in which chance is involved: `E2E_SEED`, or one that is printed.
+/// The seed of a randomized test: `E2E_SEED`, or a new one that is printed.
 pub fn seed() -> u64 {
     let given = std::env::var("E2E_SEED").ok().and_then(|seed| seed.parse().ok());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -106,7 +105,7 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// A number below `bound`, by a generator (<https://prng.di.unimi.it/splitmix64.c>) that `state` goes on with.
+/// A random number below `bound`, by a generator (<https://prng.di.unimi.it/splitmix64.c>) with this `state`.
 pub fn random(state: &mut u64, bound: usize) -> usize {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
@@ -125,13 +124,13 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// Says that something is missing, past the test harness, which keeps what a passing test prints to itself.
+/// Reports that something is missing, directly to stderr: the test harness does not show the output of a passing test.
 pub fn skip(missing: &str) {
     assert!(std::env::var_os(COMPLETE).is_none(), "{missing}");
     let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
 }
 
-/// A program by its name in PATH; says so where there is none.
+/// A program by its name in PATH; reports if it is missing.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
@@ -158,7 +157,7 @@ pub fn docker() -> bool {
     answers
 }
 
-/// A program that gets this process's environment.
+/// A program that inherits this process's environment.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     #[expect(
         clippy::disallowed_methods,
@@ -182,7 +181,7 @@ pub fn text(command: &mut Command) -> String {
     String::from_utf8(read(command)).unwrap().trim().to_owned()
 }
 
-/// All files at these paths and below them whose content holds `words`.
+/// All files at and below these paths whose content contains `words`.
 pub fn files_with(paths: impl Into<Vec<PathBuf>>, words: &str) -> Vec<PathBuf> {
     let (mut paths, mut found) = (paths.into(), Vec::new());
     while let Some(path) = paths.pop() {
@@ -199,15 +198,15 @@ pub fn files_with(paths: impl Into<Vec<PathBuf>>, words: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The tool with something switched off that a test wants to see missed, by features of its package that no program has. Of
-/// what the real one is compiled of, the tool alone is compiled anew.
+/// The tool with something disabled whose absence a test must detect, by features of its package that no released program has. Only the
+/// tool itself is compiled again, not its dependencies.
 pub fn control(features: &str) -> PathBuf {
     let mut cargo = cargo();
     cargo.args(["build", "--features", features]).env("CARGO_BUILD_BUILD_DIR", target());
     compile(cargo, &["xtask"], &target().join(format!("control-{features}")))
 }
 
-/// cargo's target directory, where these tests were built: the nearest directory above them that cargo has marked.
+/// cargo's target directory in which these tests were built: the nearest parent directory with cargo's tag file.
 pub fn target() -> &'static Path {
     static TARGET: OnceLock<PathBuf> = OnceLock::new();
     TARGET.get_or_init(|| {
@@ -218,7 +217,7 @@ pub fn target() -> &'static Path {
     })
 }
 
-/// cargo in this workspace, without what it says about this package: that would make it compile what looks at it (ring) anew.
+/// cargo in this workspace, without the variables for this package, which would make cargo compile crates that read them (ring) again.
 pub fn cargo() -> Command {
     let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
@@ -230,7 +229,7 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// Where cargo puts the programs; they are compiled when this is first asked for, unless `cargo xtask test` has done it.
+/// cargo's directory of programs; they are compiled on the first call, unless `cargo xtask test` has done it.
 pub fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -238,7 +237,7 @@ pub fn built() -> &'static Path {
             return place.into();
         }
         let mut program = PathBuf::new();
-        // The selections of packages that the tool itself compiles: another one would compile all dependencies anew.
+        // The selections of packages that the tool itself compiles: another one would compile all dependencies again.
         for packages in [&["xtask"][..], &["local-aws", "provider-standin", "sample-upstreams"]] {
             let mut cargo = cargo();
             cargo.arg("build");
@@ -248,7 +247,7 @@ pub fn built() -> &'static Path {
     })
 }
 
-/// Has cargo compile `packages` into `target`, and gives the program of the last of them, from where cargo says it is.
+/// Compiles `packages` into `target` and returns the last one's program, with the path from cargo's output.
 fn compile(mut cargo: Command, packages: &[&str], target: &Path) -> PathBuf {
     cargo.args(["--quiet", "--message-format", "json", "--target-dir"]).arg(target);
     let said = text(cargo.args(packages.iter().flat_map(|package| ["--package", package])));

@@ -1,4 +1,4 @@
-//! A machine of its own: this one's files, copy-on-write, without docker.
+//! A separate machine: this one's files, copy-on-write, without docker.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use crate::{
     COMPLETE, EngineOfItsOwn, Run, cargo, command, program, programs, read, root, skip, target, text,
 };
 
-/// What a machine begins with.
+/// The docker installation of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Docker {
     /// Neither client nor engine.
     None,
-    /// The client alone.
+    /// Only the client.
     Client,
-    /// Client and engine as this machine has them; the engine does not run.
+    /// Client and engine like on this machine; the engine does not run.
     Stopped,
 }
 
-/// Puts the machine together in its own mount namespace, then waits: the first process, whose end is the machine's.
-/// Arguments: the machine's directory, the root file system below it, the project's target directory; then those of this machine's
-/// directories that the root file system lacks, copy-on-write as well.
+/// Sets the machine up in its own mount namespace, then waits: this is its first process, and the machine ends with it. Arguments: the
+/// machine's directory, its root file system, the project's target directory; then the directories of this machine that the root file
+/// system lacks, also copy-on-write.
 const BOOT: &str = r#"set -e
 dir=$1 base=$2 target=$3 root=$1/root
 shift 3
@@ -59,7 +59,7 @@ cp "$dir/resolv.conf" "$root/etc/resolv.conf"
 exec chroot "$root" sh -c 'echo ready; exec sleep infinity'
 "#;
 
-/// Removes docker's packages, and what else of it is in PATH; runc stays, which podman has too.
+/// Removes docker's packages and its other programs in PATH; runc is kept, which podman also uses.
 const PURGE: &str = r#"set -e
 packages=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 'docker*' 'moby*' 'containerd*' 2>/dev/null |
     awk '/^i/ && !/docker-registry/ {print $2}')
@@ -69,14 +69,14 @@ for program in docker dockerd docker-proxy containerd containerd-shim containerd
 done
 "#;
 
-/// A machine that shares nothing with this one but the files that nobody changes and the packages that apt has downloaded: mounts,
-/// processes and network are its own, and what is written goes to a directory that is removed with it.
+/// A machine that shares with this one only unchanged files and the packages that apt has downloaded: mounts, processes and network are its
+/// own, and changes are written to a directory that is removed with it.
 ///
-/// Its network is a link to this machine, which passes on what goes further. Everything in it ends when it is dropped.
+/// Its network is a link to this machine, which forwards other packets. Everything in it ends when it is dropped.
 #[derive(Debug)]
 pub struct Machine {
     first: Child,
-    /// The first process as this machine sees it.
+    /// The first process's ID on this machine.
     pid: String,
     dir: TempDir,
     _link: Link,
@@ -84,7 +84,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine whose root is this one's, with as much of docker as `docker` says; none where that cannot be made here.
+    /// A machine with this one's root file system, and with docker as in `docker`; `None` if it cannot be created here.
     pub fn new(docker: Docker) -> Option<Self> {
         let machine = Self::boot(Path::new("/"), &[])?;
         let client = std::env::var_os("PATH").and_then(|path| {
@@ -99,7 +99,7 @@ impl Machine {
         }
         if let Some(client) = client.filter(|_| docker == Docker::Client) {
             read(machine.command("mkdir").args(["-p", "/usr/local/bin"]));
-            // Through the copy's upper layer: the overlay would not see a file that is put there behind its back.
+            // Through the copy's upper layer: the overlay would not see a file written directly to a lower one.
             let place = machine.dir.path().join("local/docker-client");
             std::fs::copy(client, &place).unwrap();
             let here = target().join("local/docker-client");
@@ -108,8 +108,8 @@ impl Machine {
         Some(machine)
     }
 
-    /// A machine with this release of Debian, as debootstrap makes it from this machine's own archive, and with this machine's Rust
-    /// and terraform; none where that cannot be made here. A linker belongs to Rust.
+    /// A machine with this Debian release, created by debootstrap from this machine's own archive, and with this machine's Rust and
+    /// terraform; `None` if it cannot be created here. It includes a linker for Rust.
     pub fn debian(release: &str) -> Option<Self> {
         if !geteuid().is_root() || !programs(&["debootstrap", "terraform"]) {
             skip("a Debian of its own needs root, debootstrap and terraform");
@@ -125,7 +125,7 @@ impl Machine {
         Some(machine)
     }
 
-    /// A machine with the root file system at `base`, and those of this machine's directories that it lacks.
+    /// A machine with the root file system at `base`, and the directories of this machine that it lacks.
     fn boot(base: &Path, lacked: &[PathBuf]) -> Option<Self> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -136,12 +136,12 @@ impl Machine {
             skip("a machine of its own needs root");
             return None;
         }
-        // A socket's address is short, and an overlay's upper layer lies on no overlay.
+        // A socket's path must be short, and an overlay's upper layer cannot be on an overlay.
         let dir = tempfile::Builder::new().prefix("hg-").tempdir_in("/var/tmp").unwrap();
         for name in ["up", "work", "root", "local", "docker", "engines"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        // A resolver on this machine's own loopback does not answer there.
+        // A resolver on this machine's own loopback cannot be reached there.
         let resolver = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
         let resolver = resolver.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default();
         std::fs::write(dir.path().join("resolv.conf"), resolver).unwrap();
@@ -168,17 +168,17 @@ impl Machine {
         Some(Self { first, pid, dir, _link: link, _alone: alone })
     }
 
-    /// A directory of this machine's that the other one sees as `target/local`.
+    /// A directory of this machine that the other one sees as `target/local`.
     pub fn local(&self) -> PathBuf {
         self.dir.path().join("local")
     }
 
-    /// A program in the machine, in the project's directory, with this process's environment as far as it is about cargo.
+    /// A program in the machine, in the project's directory, with this process's cargo variables.
     pub fn command(&self, program: &str) -> Command {
         let mut inside = cargo();
         let of_tests = [COMPLETE, "SOAK", "CI", "CARGO"];
         let of_docker = ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"];
-        // They name files that the other machine need not have.
+        // These variables name files that the other machine may not have.
         let of_certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"];
         for name in of_tests.iter().chain(&of_docker).chain(&of_certificates) {
             inside.env_remove(name);
@@ -205,14 +205,14 @@ impl Machine {
         Run::new(cargo).args(line)
     }
 
-    /// The same, with the processors' time in the last line of stderr, as the shell's `times` tells it.
+    /// The same, with the CPU time in the last line of stderr, in the format of the shell's `times`.
     pub fn timed_xtask(&self, line: &str) -> Run {
         let mut shell = self.command("sh");
         shell.args(["-c", "\"$@\"; code=$?; times >&2; exit $code", "sh", "cargo", "xtask"]);
         Run::new(shell).args(line)
     }
 
-    /// The command lines of all that runs in the machine, but for its first process: that takes no note of what has ended below it.
+    /// The command lines of all processes in the machine except its first one, which does not wait for ended children.
     pub fn processes(&self) -> Vec<String> {
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let own = namespace(&self.pid);
@@ -225,13 +225,13 @@ impl Machine {
         inside.filter_map(|pid| running(&pid)).collect()
     }
 
-    /// An engine of this machine's, on the other one's network and at an address where no client looks by itself.
+    /// An engine of this machine, in the other one's network and at an address that no client uses by default.
     pub fn engine_elsewhere(&self) -> Option<EngineOfItsOwn> {
         EngineOfItsOwn::at(&self.local().join("elsewhere"), Some(&self.pid))
     }
 }
 
-/// A process's command line; none where it has ended, or is about to be taken note of.
+/// A process's command line; `None` if it has ended or is a zombie.
 fn running(pid: &str) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
@@ -252,7 +252,7 @@ fn rustup_home() -> PathBuf {
     home("RUSTUP_HOME", ".rustup")
 }
 
-/// The root file system of a Debian release, made once: what debootstrap installs at the least, and a linker.
+/// The root file system of a Debian release, created once: debootstrap's minimum, and a linker.
 fn new_debian(release: &str) -> Option<PathBuf> {
     let base = target().join("debian").join(release);
     if base.exists() {
@@ -260,7 +260,7 @@ fn new_debian(release: &str) -> Option<PathBuf> {
     }
     let targets =
         text(command("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]));
-    // The security archive has no whole release.
+    // The security archive does not contain a whole release.
     let Some(archive) = targets.lines().find(|uri| !uri.trim_end_matches('/').ends_with("security")) else {
         skip("apt names no archive");
         return None;
@@ -285,7 +285,7 @@ fn new_debian(release: &str) -> Option<PathBuf> {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // An engine is asked to end first, so that it takes its mounts down.
+        // An engine is stopped first, so that it removes its mounts.
         let _ = self.command("sh").args(["-c", "kill $(pidof dockerd) 2>/dev/null"]).output();
         let started = std::time::Instant::now();
         while started.elapsed().as_secs() < 10
@@ -295,14 +295,14 @@ impl Drop for Machine {
         }
         let _ = self.first.kill();
         let _ = self.first.wait();
-        // Its mounts are gone when its first process is: only then can its directory be removed.
+        // Its mounts end with its first process: only then can its directory be removed.
         while Path::new("/proc").join(&self.pid).exists() && started.elapsed().as_secs() < 20 {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
 }
 
-/// A link between this machine's network and another's, and the rules by which this one passes packets on.
+/// A link between this machine's network and another's, and the rules for forwarding its packets.
 #[derive(Debug)]
 struct Link {
     rules: Vec<Vec<String>>,
@@ -310,7 +310,7 @@ struct Link {
 
 impl Link {
     fn new(pid: &str) -> Self {
-        // A network of four addresses that nobody else here has.
+        // A network of four addresses that is not used here.
         let number: u32 = pid.parse().unwrap();
         let [_, b, c, d] = (number % (1 << 21) * 4).to_be_bytes();
         let address = |host: u8| format!("10.{}.{c}.{}", 128 + (b & 0x7f), d + host);

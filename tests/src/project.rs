@@ -1,4 +1,4 @@
-//! A project of its own whose runtimes are built within a second, for tests of what happens around a build.
+//! A separate project whose runtimes are built within a second, for tests of the steps around a build.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use crate::{
     request, skip, text,
 };
 
-/// What the runtime prints first.
+/// The runtime's entry point, with its first output.
 const ENTRY_POINT: &str = "#!/bin/sh\necho hello\ncat /built\n";
-/// The Dockerfile that a project begins with: each build that runs anew gives another content.
+/// The project's first Dockerfile: each new build has other content.
 pub const DOCKERFILE: &str = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN cat /proc/sys/kernel/random/uuid >/built\n\
                           ARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nENTRYPOINT [\"/bin/sh\", \"/start\"]\n";
 
-/// A project with runtimes on a base from scratch, and Debian's registry for all of its images.
+/// A project with runtimes on a base from scratch, and Debian's registry for all its images.
 #[derive(Debug)]
 pub struct Project {
-    /// The world that it stands in.
+    /// Its world.
     pub world: World,
-    /// Where its base is, and where its runtimes may go.
+    /// The registry of its base, and optionally of its runtimes.
     pub registry: DebianRegistry,
     /// The runtime, which no other test and no earlier run has built.
     pub name: String,
@@ -33,12 +33,12 @@ pub struct Project {
 }
 
 impl Project {
-    /// A project that is built by the machine's own client and engine, or none where the machine lacks what it needs.
+    /// A project for the machine's own client and engine; `None` if the machine lacks something.
     pub fn new() -> Option<Self> {
         docker().then(|| Self::on(&Engine::machine()))?
     }
 
-    /// A project that this builder builds, or none where the machine has no such engine, no registry or no static program.
+    /// A project for this builder; `None` if the machine has no such engine, no registry or no static program.
     pub fn with(builder: Builder) -> Option<Self> {
         Self::on(&builder.engine()?)
     }
@@ -68,7 +68,7 @@ impl Project {
         self.world.write(&format!("project/runtimes/{name}"), content)
     }
 
-    /// The runtime's line of images.toml, with `more` keys.
+    /// The runtime's line for images.toml, with the additional keys `more`.
     pub fn line(&self, more: &str) -> String {
         format!("\"{}\" = {{ base = \"{}\", entry_point = \"start\"{more} }}", self.name, self.base)
     }
@@ -78,12 +78,12 @@ impl Project {
         self.world.write("images.toml", &format!("schema_version = 1\n[runtimes]\n{lines}\n"));
     }
 
-    /// Pushes an image with this content that can be built on.
+    /// Pushes a base image with this content.
     pub fn push_base(&self, image: &str, content: &str) {
         Base::with_shell(&format!("{content} of {}", self.name)).push(image, &json!({}));
     }
 
-    /// A docker client at this project's engine.
+    /// A docker client for this project's engine.
     pub fn docker(&self) -> Command {
         self.world.engine.client()
     }
@@ -93,12 +93,12 @@ impl Project {
         self.world.sourced().env("CARGO_MANIFEST_DIR", self.world.path("project/xtask")).args(line)
     }
 
-    /// `xtask transfer-images` to the registry at `host`, without a question.
+    /// `xtask transfer-images` to the registry at `host`, without confirmation.
     pub fn transfer(&self, host: &str, line: &str) -> Run {
         self.xtask("").arg("--registry").arg(host).args("transfer-images --auto-approve").args(line)
     }
 
-    /// Every tag of the runtimes' repository with its digest; a moved tag shows by it.
+    /// Every tag of the runtimes' repository with its digest, to detect a moved tag.
     pub fn tags(&self) -> BTreeMap<String, String> {
         let host = self.registry.host();
         let listed = get(&format!("http://{host}/v2/lambda/tags/list"));
@@ -114,7 +114,7 @@ impl Project {
         names.map(|tag| (tag.to_owned(), digest(tag))).collect()
     }
 
-    /// Pulls an image of the runtimes' repository as the grid does, runs it, and gives what it prints.
+    /// Pulls an image of the runtimes' repository as the grid does, runs it, and returns its output.
     pub fn run(&self, tag: &str) -> String {
         let image = format!("{}/lambda:{tag}", self.registry.host());
         let said = text(self.docker().args(["run", "--rm", "--pull", "always", &image]));
@@ -125,7 +125,7 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        // The bases, which the engine has pulled by their digests.
+        // The bases, which the engine has pulled by digest.
         let format = "{{.Repository}}@{{.Digest}}";
         let listed = self.docker().args(["image", "ls", "--digests", "--format", format]).output();
         let listed = listed.map(|output| output.stdout).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A terminal as it was seen from moment to moment, and that as one picture that moves: an SVG file of its own.
+//! Records a terminal's screens, and writes them as an animated SVG file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 
 use crate::Terminal;
 
-/// Width of a character and height of a line, in the picture's own units.
+/// Width of a character and height of a line, in the picture's units.
 const CELL: (f64, f64) = (8.0, 18.0);
-/// Around the text.
+/// Margin around the text, in the picture's units.
 const MARGIN: f64 = 14.0;
-/// Between two looks at the terminal.
+/// Interval between screens.
 const LOOK: Duration = Duration::from_millis(100);
-/// For how long a screen stays at most: nobody wants to watch a terminal where nothing happens.
+/// Longest time that a screen is shown: readers should not wait while nothing happens.
 const PAUSE: Duration = Duration::from_millis(1500);
 
-/// What a terminal showed, from its begin to its end.
+/// A terminal's screens from start to end.
 #[derive(Debug)]
 pub struct Recording {
     columns: u16,
     rows: u16,
-    /// Each screen that was another than the one before, with colours, and how long it stayed.
+    /// Each screen that differs from the one before, with colours, and how long it was shown.
     screens: Vec<(String, Duration)>,
 }
 
-/// A piece of a line in one colour.
+/// A part of a line in one colour.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Piece {
     column: usize,
@@ -33,20 +33,20 @@ struct Piece {
 }
 
 impl Recording {
-    /// Nothing yet of a terminal of this size.
+    /// An empty recording of a terminal of this size.
     pub fn new(columns: u16, rows: u16) -> Self {
         Self { columns, rows, screens: Vec::new() }
     }
 
-    /// Looks at `terminal` until `is_over` is true of what it shows.
+    /// Records `terminal` until `is_over` returns true for its screen.
     ///
     /// # Panics
-    /// It has not come to that within `bound`.
+    /// This does not happen within `bound`.
     pub fn watch(&mut self, terminal: &Terminal, bound: Duration, is_over: impl Fn(&str) -> bool) {
         let begun = Instant::now();
         let mut last = begun;
         loop {
-            // The plain one first: what it shows is in the recorded one, too.
+            // The plain screen first: then the recorded one includes everything in it.
             let (plain, screen) = (terminal.screen(), terminal.coloured());
             let now = Instant::now();
             if let Some((_, stayed)) = self.screens.last_mut() {
@@ -64,15 +64,15 @@ impl Recording {
         }
     }
 
-    /// The last screen stays so much longer, to be read.
+    /// Shows the last screen longer, so that it can be read.
     pub fn rest(&mut self, time: Duration) {
         if let Some((_, stayed)) = self.screens.last_mut() {
             *stayed += time;
         }
     }
 
-    /// The picture: it plays once and keeps the last screen, which readers who want no motion see from the beginning. `about` says what
-    /// it shows, for those who cannot see it; `words` is the last screen as text.
+    /// The picture: it plays once and keeps the last screen, which readers with reduced motion see from the start. `about` is its
+    /// description for screen readers; `words` is the last screen as text.
     pub fn svg(&self, about: &str, words: &str) -> String {
         let (width, height) =
             (f64::from(self.columns) * CELL.0 + 2.0 * MARGIN, f64::from(self.rows) * CELL.1 + 2.0 * MARGIN);
@@ -122,7 +122,7 @@ impl Recording {
     }
 }
 
-/// A line as text elements, each as wide as it is on a terminal, whatever the reader's font is.
+/// A line as text elements, each with the terminal's width, whatever the reader's font is.
 fn drawn(pieces: &[Piece]) -> String {
     let mut drawn = String::new();
     for piece in pieces {
@@ -142,7 +142,7 @@ fn drawn(pieces: &[Piece]) -> String {
     drawn
 }
 
-/// The words of a line where they stand, by their colours. Escape sequences are tmux's (`capture-pane -e`), which has SGR alone.
+/// The parts of a line with their positions and colours. The escape sequences are tmux's (`capture-pane -e`), which only uses SGR.
 fn pieces(line: &str) -> Vec<Piece> {
     let (mut pieces, mut piece, mut column) = (Vec::new(), Piece::default(), 0);
     let mut style: Vec<&str> = Vec::new();
@@ -159,7 +159,7 @@ fn pieces(line: &str) -> Vec<Piece> {
                     "32" | "92" => style.push("green"),
                     "33" | "93" => style.push("yellow"),
                     "36" | "96" => style.push("cyan"),
-                    "49" => {} // The usual background.
+                    "49" => {} // The default background.
                     "39" => style.retain(|class| ["bold", "dim"].contains(class)),
                     other => panic!("what looks like {other:?} in {line:?}?"),
                 }
@@ -171,7 +171,7 @@ fn pieces(line: &str) -> Vec<Piece> {
             rest = &sequence[end + 1..];
             continue;
         }
-        // What stands far from the words before it is a piece of its own: no run of spaces is stretched.
+        // Text after several spaces is a separate part, so that no run of spaces is stretched.
         if next != ' ' && piece.text.ends_with("  ") {
             pieces.push(std::mem::replace(
                 &mut piece,

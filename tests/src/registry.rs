@@ -1,4 +1,4 @@
-//! Debian's docker-registry: a registry that nobody here wrote.
+//! Debian's docker-registry: an independent registry.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{command, get, program};
 
-/// A running registry; ended when dropped.
+/// A running registry; it ends when dropped.
 #[derive(Debug)]
 pub struct DebianRegistry {
     child: Child,
@@ -17,7 +17,7 @@ pub struct DebianRegistry {
 }
 
 impl DebianRegistry {
-    /// Starts one on a port of the kernel's choice, or says that it is not installed.
+    /// Starts a registry on a port chosen by the kernel, or reports that it is not installed.
     pub fn start() -> Option<Self> {
         let program = program("docker-registry")?;
         let data = tempfile::tempdir().unwrap();
@@ -31,7 +31,7 @@ impl DebianRegistry {
         let mut serve = command(program);
         serve.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = serve.spawn().unwrap();
-        // It says where it listens: `msg="listening on 127.0.0.1:40123"`.
+        // It logs its address: `msg="listening on 127.0.0.1:40123"`.
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let host = loop {
             let line = lines.next().expect("docker-registry ended").unwrap();
@@ -39,7 +39,7 @@ impl DebianRegistry {
                 break rest.split(['"', ' ', ',']).next().unwrap().to_owned();
             }
         };
-        // A full pipe would stop it.
+        // A full pipe would block it.
         std::thread::spawn(move || lines.for_each(drop));
         let registry = Self { child, host, data };
         assert_eq!(get(&format!("http://{}/v2/", registry.host)).status, 200);
@@ -51,7 +51,7 @@ impl DebianRegistry {
         &self.host
     }
 
-    /// The files that it keeps, whatever they are.
+    /// All files of its storage.
     pub fn files(&self) -> Vec<String> {
         let mut folders = vec![self.data.path().join("data")];
         let mut files = Vec::new();
@@ -66,14 +66,14 @@ impl DebianRegistry {
         files
     }
 
-    /// The file in which it keeps a blob (<https://github.com/distribution/distribution/blob/v2.8.2/registry/storage/paths.go>).
+    /// A blob's file (<https://github.com/distribution/distribution/blob/v2.8.2/registry/storage/paths.go>).
     pub fn blob(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");
         let blobs = self.data.path().join("data/docker/registry/v2/blobs/sha256");
         blobs.join(&hex[..2]).join(hex).join("data")
     }
 
-    /// Takes a tag away, as the owner of a preview does.
+    /// Removes a tag, as the owner of a preview does.
     pub fn forget(&self, repository: &str, tag: &str) {
         let manifests = format!("data/docker/registry/v2/repositories/{repository}/_manifests");
         std::fs::remove_dir_all(self.data.path().join(manifests).join("tags").join(tag)).unwrap();

@@ -1,4 +1,4 @@
-//! A relay in front of the emulated AWS that notes which access key signs each request, and who else is asked something.
+//! A relay in front of the emulated AWS that records the access key of each request, and requests to other hosts.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 /// An access key and the service that a request was signed for.
 pub type Signed = (String, String);
 
-/// An address that passes everything on, and gives answers of its own to some paths.
+/// A proxy that forwards everything, except some paths that it answers itself.
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
@@ -17,7 +17,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay to `host`. Requests whose line begins with the first text of `own` get the second one, JSON, as their answer.
+    /// A relay to `host`. Requests whose line starts with the first text of `own` are answered with the second one, JSON.
     pub fn to(host: &str, own: &'static [(&'static str, &'static str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let relay = Self {
@@ -30,7 +30,7 @@ impl Relay {
         std::thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
                 let (signed, asked, host) = (Arc::clone(&signed), Arc::clone(&asked), host.clone());
-                // An error is a client that went away.
+                // An error means that the client closed the connection.
                 std::thread::spawn(move || serve(client, &host, own, &signed, &asked));
             }
         });
@@ -42,12 +42,12 @@ impl Relay {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Who signed what since this was last asked, in order.
+    /// The signed requests since the last call, in order.
     pub fn signed(&self) -> Vec<Signed> {
         std::mem::take(&mut *self.signed.lock().unwrap())
     }
 
-    /// The first lines of the connections since this was last asked.
+    /// The first lines of the connections since the last call.
     pub fn asked(&self) -> BTreeSet<String> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
@@ -77,7 +77,7 @@ fn serve(
         let _ = std::io::copy(&mut from, &mut to);
         let _ = to.shutdown(Shutdown::Both);
     });
-    // What one reading cuts in two, the next one finds whole.
+    // A header that one read splits is found with the next one.
     let mut seen = Vec::new();
     while length > 0 {
         seen.extend_from_slice(&part[..length]);
@@ -88,7 +88,7 @@ fn serve(
     server.shutdown(Shutdown::Write)
 }
 
-/// Takes `Credential=KEY/DATE/REGION/SERVICE/aws4_request` out of what was sent, and keeps what may be the beginning of one.
+/// Removes each `Credential=KEY/DATE/REGION/SERVICE/aws4_request` from the received bytes, and keeps an incomplete one.
 fn note(seen: &mut Vec<u8>, signed: &Mutex<Vec<Signed>>) {
     const BEFORE: &str = "Credential=";
     const AFTER: &str = "/aws4_request";

@@ -1,4 +1,4 @@
-//! The program of a release, on a machine that has neither Rust nor a checkout.
+//! The released program, on a machine with neither Rust nor a checkout.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -7,16 +7,16 @@ use crate::run::Run;
 use crate::world::World;
 use crate::{BUCKET, REGION, built, cargo, command, compile, program, read, target};
 
-/// Names the program that is to be released; without it one is compiled.
+/// The variable with the program to be released; without it one is compiled.
 pub const RELEASED: &str = "HTC_GRID_IMAGES";
 
-/// The program of a release.
+/// The released program.
 pub fn released() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         std::env::var_os(RELEASED).map_or_else(
             || {
-                // What both are made of is compiled with the others.
+                // Their common dependencies are compiled with the other programs.
                 built();
                 let mut cargo = cargo();
                 cargo.arg("build");
@@ -27,13 +27,13 @@ pub fn released() -> &'static Path {
     })
 }
 
-/// The program of a release, alone in `folder`, which is made: started there as `./htc-grid-images`, with an empty home, and a
-/// PATH of nothing but what it runs.
+/// The released program, alone in `folder`, which is created: started there as `./htc-grid-images`, with an empty home, and only the
+/// programs that it runs in PATH.
 pub fn outside(world: &World, folder: &Path) -> Run {
     std::fs::create_dir_all(folder).unwrap();
     let (copy, bin) = (folder.join("htc-grid-images"), world.path("bin"));
     if !copy.exists() {
-        // Not by this process: what another thread starts meanwhile would hold the file open, and it could not be run.
+        // Not by this process: a child of another thread could inherit the open file, and then the program could not be started.
         read(command("cp").arg(released()).arg(&copy));
     }
     if !bin.exists() {
@@ -49,7 +49,7 @@ pub fn outside(world: &World, folder: &Path) -> Run {
     Run::new(command)
 }
 
-/// The same, with the account that is emulated here as AWS itself, and sample images in the place of the real ones.
+/// The same, with the emulated account as AWS, and sample images instead of the real ones.
 pub fn outside_at_aws(world: &World, folder: &Path) -> Run {
     let run = outside(world, folder)
         .env("TF_CLI_CONFIG_FILE", world.path("local/terraform/terraform.tfrc"))

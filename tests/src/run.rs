@@ -1,4 +1,4 @@
-//! The real binary, as a user runs it.
+//! Runs the real program as a user does.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -15,10 +15,10 @@ use crate::gate::BOUND;
 use crate::schema;
 use crate::terminal::Terminal;
 
-/// How long a run may take that a test waits for: a demo that makes its images from packages is the longest.
+/// Time limit of a run: the longest is a demo that creates its images from packages.
 const LONGEST: Duration = Duration::from_secs(1800);
 
-/// A run that is not started yet.
+/// A run that has not been started.
 #[derive(Debug)]
 pub struct Run {
     command: Command,
@@ -29,13 +29,13 @@ pub struct Run {
 /// A run that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// The exit code; none where a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it printed for programs.
+    /// Its output for programs.
     pub stdout: String,
-    /// What it printed for people.
+    /// Its output for users.
     pub stderr: String,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
 }
 
@@ -58,7 +58,7 @@ impl Run {
         self
     }
 
-    /// Sets a variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
@@ -72,21 +72,21 @@ impl Run {
         self
     }
 
-    /// What is typed; without it nobody is there.
+    /// The input; without it there is no input.
     #[must_use]
     pub fn stdin(mut self, text: &str) -> Self {
         self.stdin = Some(text.to_owned());
         self
     }
 
-    /// Somebody is there and types nothing.
+    /// A user is present but types nothing.
     #[must_use]
     pub fn thinking(mut self) -> Self {
         self.thinking = true;
         self
     }
 
-    /// Runs on a terminal of its own: what is printed comes as stdout.
+    /// Runs in its own terminal: all output is in stdout.
     #[must_use]
     pub fn on_a_terminal(mut self) -> Self {
         let line = shell_line(&self.command);
@@ -100,12 +100,12 @@ impl Run {
         self
     }
 
-    /// Runs on a terminal that is read as a person reads it; its last line there is `exit code N`. None where there is no tmux.
+    /// Runs in a terminal whose screen can be read; its last line is `exit code N`. `None` without tmux.
     pub fn in_terminal(self, columns: u16, rows: u16) -> Option<Terminal> {
         let environment = environment(&self.command);
         let line = shell_line(&self.command);
         let root = quoted(&crate::root().display().to_string());
-        // Ctrl-C is for the program: the shell stays and says how it ended.
+        // Ctrl-C is for the program: the shell continues and prints the exit code.
         Terminal::start(
             &format!(
                 "trap : INT; cd {root}; echo '$ cargo xtask'; env -i TERM=screen {environment} {line}; echo \"exit code $?\""
@@ -120,12 +120,12 @@ impl Run {
         self.start().end()
     }
 
-    /// Runs to the end, which has to be a good one.
+    /// Runs to the end, which must be successful.
     pub fn ok(self) -> Ended {
         self.end().with_code(0)
     }
 
-    /// Starts it in a process group of its own, as a shell does.
+    /// Starts it in its own process group, as a shell does.
     pub fn start(mut self) -> Running {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         self.command.stdin(if self.stdin.is_some() || self.thinking {
@@ -145,7 +145,7 @@ impl Run {
         let (whole, out) = channel();
         std::thread::spawn(move || {
             let mut text = String::new();
-            // Nobody listens where the test has failed.
+            // If the test has failed, there is no receiver.
             let _ = whole.send(stdout.read_to_string(&mut text).map(|_| text).unwrap_or_default());
         });
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -157,7 +157,7 @@ impl Run {
     }
 }
 
-/// Writes a `cargo` whose `cargo xtask WORDS` is this run with these words at its end.
+/// Writes a `cargo` whose `cargo xtask WORDS` is this run with these words added.
 pub fn write_cargo(run: &Run, file: &Path) {
     let environment = environment(&run.command);
     let line = shell_line(&run.command);
@@ -166,7 +166,7 @@ pub fn write_cargo(run: &Run, file: &Path) {
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// The command's environment as `env` takes it in a shell.
+/// The command's environment as arguments for `env` in a shell.
 fn environment(command: &Command) -> String {
     let set = |(name, value): (&OsStr, Option<&OsStr>)| {
         let value = value.unwrap_or_default().to_string_lossy().into_owned();
@@ -175,18 +175,18 @@ fn environment(command: &Command) -> String {
     command.get_envs().map(set).collect::<Vec<_>>().join(" ")
 }
 
-/// The command line as a shell takes it, without the environment.
+/// The command line for a shell, without the environment.
 fn shell_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
-/// A word of a shell's command line.
+/// A quoted word for a shell.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Whether the arguments have `--format json`. The help is text all the same.
+/// Whether the arguments have `--format json`. Help is always text.
 fn asks_for_json(command: &Command) -> bool {
     let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
     if words.iter().any(|word| word == "--help") {
@@ -196,7 +196,7 @@ fn asks_for_json(command: &Command) -> bool {
         || words.iter().any(|word| word == "--format=json")
 }
 
-/// A run that goes on; killed when dropped.
+/// A run in progress; killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -204,13 +204,13 @@ pub struct Running {
     lines: Receiver<String>,
     seen: String,
     started: Instant,
-    /// Whether it was asked for JSON.
+    /// Whether its output is JSON.
     json: bool,
     _stdin: Option<ChildStdin>,
 }
 
 impl Running {
-    /// Waits until a line of stderr holds `words`.
+    /// Waits until a line of stderr contains `words`.
     pub fn wait_for(&mut self, words: &str) -> String {
         let until = Instant::now() + BOUND;
         loop {
@@ -223,12 +223,12 @@ impl Running {
         }
     }
 
-    /// The next line of stderr; none at its end.
+    /// The next line of stderr; `None` at its end.
     pub fn next_line(&mut self) -> Option<String> {
         self.line(Instant::now() + BOUND, "line")
     }
 
-    /// The next line of stderr while `what` is waited for; none at its end.
+    /// The next line of stderr while waiting for `what`; `None` at its end.
     fn line(&mut self, until: Instant, what: &str) -> Option<String> {
         match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(line) => {
@@ -240,7 +240,7 @@ impl Running {
         }
     }
 
-    /// Waits until stderr holds all of `words`, in any order.
+    /// Waits until stderr contains all of `words`, in any order.
     pub fn wait_for_all(&mut self, words: &[&str]) {
         while let Some(missing) = words.iter().find(|words| !self.seen.contains(**words)) {
             self.wait_for(missing);
@@ -252,12 +252,12 @@ impl Running {
         kill_process_group(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Its process id.
+    /// Its process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Signals the process alone, as `kill` does.
+    /// Signals only the process, as `kill` does.
     pub fn signal_alone(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -272,7 +272,7 @@ impl Running {
         self.end_within(LONGEST)
     }
 
-    /// Waits for the end, which has to come within `bound`.
+    /// Waits for the end, which must come within `bound`.
     pub fn end_within(mut self, bound: Duration) -> Ended {
         let until = Instant::now() + bound;
         while self.line(until, "end").is_some() {}
@@ -289,7 +289,7 @@ impl Running {
         let stdout = stdout.unwrap_or_else(|error| panic!("stdout does not end: {error}\n{}", self.seen));
         let stderr = std::mem::take(&mut self.seen);
         let ended = Ended { code: status.code(), stdout, stderr, took };
-        // A signal may have ended it in the midst.
+        // A signal may have ended it while it was writing.
         if let Some(code) = ended.code.filter(|_| self.json) {
             schema::check(&ended.json(), code, &ended);
         }
@@ -307,7 +307,7 @@ impl Drop for Running {
 }
 
 impl Ended {
-    /// The same, whose exit code has to be this one.
+    /// Checks that the exit code is `code`.
     pub fn with_code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         self
@@ -318,7 +318,7 @@ impl Ended {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"))
     }
 
-    /// Asserts an exit code and words that the user must read.
+    /// Checks the exit code and texts that the user must see.
     pub fn failed(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self}");
         for word in words {

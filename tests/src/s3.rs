@@ -13,10 +13,10 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// A request about a bucket, as `DELETE bucket?publicAccessBlock`, by the account itself or by another.
+    /// A request about a bucket, such as `DELETE bucket?publicAccessBlock`, from the account itself or another one.
     pub fn bucket(&self, account: &str, method: &str, path: &str, body: &str) {
         let access_key = if account == ACCOUNT { ADMINISTRATOR } else { account };
-        // S3 takes no settings without a checksum.
+        // S3 requires a checksum for settings.
         let settings = path.contains('?') && !body.is_empty();
         let sum = base64::prelude::BASE64_STANDARD.encode(Sha256::digest(body));
         let sums = [("x-amz-checksum-sha256", sum.as_str())];
@@ -30,19 +30,19 @@ impl S3 {
         self.put_with(bucket, key, &[], body);
     }
 
-    /// Puts an object into a bucket with these headers.
+    /// Puts an object with these headers into a bucket.
     pub fn put_with(&self, bucket: &str, key: &str, headers: &[(&str, &str)], body: &[u8]) {
         let answer = self.caller(ADMINISTRATOR).send("PUT", &format!("{bucket}/{key}"), headers, body);
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 
-    /// An object of a bucket, if it is there.
+    /// An object of a bucket, if it exists.
     pub fn get(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
         let answer = self.caller(ADMINISTRATOR).send("GET", &format!("{bucket}/{key}"), &[], b"");
         (answer.status == 200).then_some(answer.body)
     }
 
-    /// What an object of a bucket is encrypted with: the algorithm, and the key in KMS.
+    /// An object's encryption: the algorithm, and the key in KMS.
     pub fn encryption(&self, bucket: &str, key: &str) -> (String, Option<String>) {
         let answer = self.caller(ADMINISTRATOR).send("GET", &format!("{bucket}/{key}"), &[], b"");
         assert_eq!(answer.status, 200, "{key}");
@@ -51,7 +51,7 @@ impl S3 {
         (header("x-amz-server-side-encryption").unwrap(), key)
     }
 
-    /// A lock beside the state, by what its name ends with: `tflock` is terraform's, `transfer.lock` the lease.
+    /// A lock next to the state, by its suffix: `tflock` is terraform's, `transfer.lock` the lease.
     pub fn lock(&self, suffix: &str) -> Option<Vec<u8>> {
         self.get(BUCKET, &format!("{STATE}.{suffix}"))
     }

@@ -1,14 +1,14 @@
-//! A world as it was at a moment.
+//! A saved world.
 
 use std::path::PathBuf;
 
 use crate::background::{end, start_again};
 use crate::{World, command, read};
 
-/// What is kept.
+/// The saved files.
 const FILES: [&str; 3] = ["local", "target", "images.toml"];
 
-/// A world's account, what the tool remembers, and images.toml, as they were when this was made.
+/// A world's account, the tool's cache, and images.toml, as they were when this was created.
 #[derive(Debug)]
 pub struct Saved<'a> {
     world: &'a World,
@@ -16,7 +16,7 @@ pub struct Saved<'a> {
 }
 
 impl<'a> Saved<'a> {
-    /// Keeps `world` as it is; what was kept under this name before is gone.
+    /// Saves `world`, replacing what was saved with this name.
     pub fn of(world: &'a World, name: &str) -> Self {
         let folder = world.path("saved").join(name);
         if folder.exists() {
@@ -29,7 +29,7 @@ impl<'a> Saved<'a> {
         Self { world, folder }
     }
 
-    /// Makes all that is kept what it was; the emulated AWS runs, and no caller has a policy.
+    /// Restores the saved files; then the emulated AWS runs, and no caller has a policy.
     pub fn restore(&self) {
         let data = self.world.path("local/local-aws");
         end(&data);

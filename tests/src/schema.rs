@@ -1,7 +1,7 @@
-//! The documents of `--format json`, held against the schemas that are published for them.
+//! Checks the documents of `--format json` with their published schemas.
 //!
-//! Every run of a test that asks for JSON is checked as it ends, a failure as well. The validator here knows the keywords of JSON Schema
-//! that those schemas have, and refuses any other: a crate for all of it costs the workspace more to compile than it is worth.
+//! Every run of a test with JSON output is checked when it ends, failures as well. The validator here supports only the keywords of JSON
+//! Schema that those schemas use, and rejects all others: a crate for the whole standard would take too long to compile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,18 +11,18 @@ use serde_json::{Map, Value};
 
 use crate::{Ended, root};
 
-/// The schema of what every document has, and of one without a command.
+/// The schema of the common fields, and of a document without a command.
 const COMMON: &str = "document";
 
-/// What only describes.
+/// Keywords without an effect on validation.
 const ANNOTATIONS: [&str; 5] = ["$schema", "$id", "$defs", "title", "description"];
 
-/// Where the schemas are.
+/// The directory of the schemas.
 pub fn directory() -> PathBuf {
     root().join("docs/schema")
 }
 
-/// Every schema by its file's name, without the ending.
+/// Every schema by its file name without the extension.
 fn published() -> &'static BTreeMap<String, Value> {
     static PUBLISHED: OnceLock<BTreeMap<String, Value>> = OnceLock::new();
     PUBLISHED.get_or_init(|| {
@@ -39,16 +39,16 @@ fn published() -> &'static BTreeMap<String, Value> {
     })
 }
 
-/// The names of the schemas of documents: those of the commands, with `-` for the space, and of what all documents have.
+/// The names of the documents' schemas: the commands, with `-` for spaces, and the common one.
 pub fn names() -> Vec<String> {
-    // What a configuration file looks like is no document of ours.
+    // The schemas of configuration files are not for documents.
     published().keys().filter(|name| !name.ends_with(".toml")).cloned().collect()
 }
 
-/// What is wrong with `document` by the schema of the command that it names.
+/// Validates `document` with the schema of its command.
 ///
 /// # Errors
-/// There is no schema, or the document is not as it says.
+/// There is no schema, or the document is not valid.
 pub fn validate(document: &Value) -> Result<(), String> {
     let command = document["command"].as_str();
     let name = command.map_or_else(|| COMMON.to_owned(), |command| command.replace(' ', "-"));
@@ -56,28 +56,28 @@ pub fn validate(document: &Value) -> Result<(), String> {
     if published().contains_key(&name) {
         return validate_by(&name, document);
     }
-    // A command line that is wrong may lack the command's own command.
+    // A wrong command line may lack the subcommand.
     if is_group() { validate_by(COMMON, document) } else { Err(format!("docs/schema has no {name}.json")) }
 }
 
-/// What is wrong with `value` by the schema of this name.
+/// Validates `value` with the schema of this name.
 ///
 /// # Errors
-/// It is not as the schema says.
+/// The value is not valid.
 pub fn validate_by(name: &str, value: &Value) -> Result<(), String> {
     let mut wrong = Vec::new();
     Place { file: name.to_owned(), at: String::new() }.check(&published()[name], value, &mut wrong);
     if wrong.is_empty() { Ok(()) } else { Err(format!("by {name}.json:\n  {}", wrong.join("\n  "))) }
 }
 
-/// Where in a document, and by which file's schema, it is looked at.
+/// A position in a document, and the schema's file.
 struct Place {
     file: String,
     at: String,
 }
 
 impl Place {
-    /// The schema that a reference names, and its file.
+    /// The schema of a reference, and its file.
     fn resolve(&self, reference: &str) -> (String, &'static Value) {
         let (file, pointer) = reference.split_once('#').unwrap_or((reference, ""));
         let file =
@@ -106,7 +106,7 @@ impl Place {
         }
     }
 
-    /// Whether `value` is as one keyword says; what is wrong below it is told by itself.
+    /// Checks `value` with one keyword; errors below it are added separately.
     fn keyword(
         &self,
         schema: &Map<String, Value>,
@@ -165,7 +165,7 @@ impl Place {
         }
     }
 
-    /// What is said of the properties that are not `known`.
+    /// Checks the properties that are not `known`.
     fn others(
         &self,
         wanted: &Value,
@@ -184,7 +184,7 @@ impl Place {
         true
     }
 
-    /// The properties that a schema names itself, or by what it refers to.
+    /// The properties that a schema or the schemas it refers to define.
     fn evaluated(&self, schema: &Map<String, Value>) -> BTreeSet<String> {
         let mut names = own(schema);
         for part in schema.get("allOf").into_iter().flat_map(list) {
@@ -200,7 +200,7 @@ fn own(schema: &Map<String, Value>) -> BTreeSet<String> {
     properties.into_iter().flat_map(|names| names.keys().cloned()).collect()
 }
 
-/// The values of a list, or the one that stands for a list of one.
+/// The values of a list, or a single value as a list.
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice).iter()
 }
@@ -218,7 +218,7 @@ fn is_of(kind: &str, value: &Value) -> bool {
     }
 }
 
-/// Holds the document of a run against its schema, and its exit code and errors against how the run has ended.
+/// Validates the document of a run, and compares its exit code and errors with the run's.
 pub(crate) fn check(document: &Value, code: i32, ended: &Ended) {
     if let Err(wrong) = validate(document) {
         panic!("{wrong}\n{ended}");
@@ -230,7 +230,7 @@ pub(crate) fn check(document: &Value, code: i32, ended: &Ended) {
         let message = first["message"].as_str().unwrap_or_default();
         assert!(ended.stderr.contains(message), "{message:?} was not said to people\n{ended}");
     } else {
-        // Changes are no failure.
+        // Changes are not a failure.
         assert!(matches!(code, 0 | 11), "{ended}");
     }
 }
@@ -272,7 +272,7 @@ mod tests {
         let mut without = good.clone();
         without.as_object_mut().unwrap().remove("rules");
         assert!(validate(&without).unwrap_err().contains("required"));
-        // After a failure there is what was known.
+        // After a failure it contains what was known.
         without["exit_code"] = json!(2);
         without["errors"] = json!([error]);
         validate(&without).unwrap();

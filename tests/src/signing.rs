@@ -1,4 +1,4 @@
-//! Images and their signatures as cosign leaves them in a registry, made by hand: no code of the tool's signs here.
+//! Images with signatures in cosign's formats, created by hand: none of the tool's code is used.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
-/// The first second of every certificate, 2026-03-01, since 1970; it ends ten minutes later.
+/// The start of every certificate, 2026-03-01, in seconds since 1970; it is valid for ten minutes.
 pub const CERTIFIED: i64 = 1_772_323_200;
 
 /// A repository of a registry on loopback.
@@ -33,7 +33,7 @@ impl Shelf {
         Self { url: format!("http://{host}/v2/{repository}") }
     }
 
-    /// Puts a blob, and gives its descriptor.
+    /// Puts a blob, and returns its descriptor.
     pub fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
         let begin = request("POST", &format!("{}/blobs/uploads/", self.url), &[], b"");
         let session = begin.header("location").unwrap().to_owned();
@@ -42,7 +42,7 @@ impl Shelf {
         json!({ "mediaType": media_type, "digest": digest(bytes), "size": bytes.len() })
     }
 
-    /// Puts a manifest under its tag, or else its digest, and gives its descriptor.
+    /// Puts a manifest under its tag or, without one, its digest; returns its descriptor.
     pub fn manifest(&self, tag: Option<&str>, manifest: &Value) -> Value {
         let bytes = manifest.to_string();
         let (kind, digest) = (manifest["mediaType"].as_str().unwrap(), digest(bytes.as_bytes()));
@@ -52,14 +52,14 @@ impl Shelf {
         json!({ "mediaType": kind, "digest": digest, "size": bytes.len() })
     }
 
-    /// What is under a tag or digest.
+    /// The manifest of a tag or digest.
     pub fn read(&self, name: &str) -> Option<Value> {
         let accept = format!("{IMAGE}, {INDEX}, application/vnd.docker.distribution.manifest.v2+json");
         let found = request("GET", &format!("{}/manifests/{name}", self.url), &[("accept", &accept)], b"");
         (found.status == 200).then(|| found.json())
     }
 
-    /// An image of one layer, and its descriptor.
+    /// Puts an image of one layer, and returns its descriptor.
     pub fn image(&self, tag: Option<&str>, layer: &[u8]) -> Value {
         let config =
             json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
@@ -71,7 +71,7 @@ impl Shelf {
         )
     }
 
-    /// An index of one such image for linux/amd64, and both of their descriptors.
+    /// Puts an index of one such image for linux/amd64, and returns the descriptors of both.
     pub fn index(&self, tag: &str, layer: &[u8]) -> [Value; 2] {
         let image = self.image(None, layer);
         let mut entry = image.clone();
@@ -80,7 +80,7 @@ impl Shelf {
         [self.manifest(Some(tag), &index), image]
     }
 
-    /// Puts a signature where cosign 2 does: under a tag that is made of the digest of what it lies beside.
+    /// Puts a signature like cosign 2: under a tag made of the digest of its subject `beside`.
     pub fn tag(&self, beside: &str, signature: &Signature) {
         let mut layer = self.blob("application/vnd.dev.cosign.simplesigning.v1+json", &signature.payload);
         layer["annotations"] = signature.annotations.clone();
@@ -89,7 +89,8 @@ impl Shelf {
         self.manifest(Some(&format!("{}.sig", beside.replace(':', "-"))), &manifest);
     }
 
-    /// Puts a bundle where cosign 3 does: as a referrer, in a list that a client keeps where the registry does not. Gives its digest.
+    /// Puts a bundle like cosign 3: as a referrer, in a list maintained by clients if the registry does not have the API. Returns its
+    /// digest.
     pub fn attach(&self, subject: &Value, bundle: &Value) -> String {
         let layer = self.blob(BUNDLE, bundle.to_string().as_bytes());
         let config = self.blob("application/vnd.oci.empty.v1+json", b"{}");
@@ -106,8 +107,8 @@ impl Shelf {
     }
 }
 
-/// A bundle as cosign 3 makes it (Rekor's second version, a timestamp), its trusted root, and whose signature it is. It is for the image
-/// of the layer `one`, and `crates/trust` has made it.
+/// A bundle in cosign 3's format (Rekor's version 2, a timestamp), its trusted root, and its signer. It is for the image with the layer
+/// `one`, and was created by `crates/trust`.
 pub fn of_rekor_2() -> (Value, String, &'static str) {
     let read =
         |name| std::fs::read_to_string(crate::root().join("crates/trust/testdata").join(name)).unwrap();
@@ -122,7 +123,7 @@ pub struct Signature {
     annotations: Value,
 }
 
-/// What cosign signs.
+/// The payload that cosign signs.
 fn payload(digest: &str) -> Vec<u8> {
     let critical = json!({
         "identity": { "docker-reference": "" }, "image": { "docker-manifest-digest": digest },
@@ -131,18 +132,18 @@ fn payload(digest: &str) -> Vec<u8> {
     json!({ "critical": critical, "optional": null }).to_string().into_bytes()
 }
 
-/// Somebody with a key.
+/// A signer with a key.
 #[derive(Debug)]
 pub struct KeyHolder(KeyPair);
 
 impl KeyHolder {
-    /// With a new one.
+    /// A signer with a new key.
     #[expect(clippy::new_without_default, reason = "each one has a key of its own")]
     pub fn new() -> Self {
         Self(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
     }
 
-    /// The public half, as `cosign.pub`.
+    /// The public key, as in `cosign.pub`.
     pub fn public(&self) -> String {
         self.0.public_key_pem()
     }
@@ -154,7 +155,7 @@ impl KeyHolder {
         Signature { payload, annotations: json!({ "dev.cosignproject.cosign/signature": signature }) }
     }
 
-    /// The same as a bundle.
+    /// The signature as a bundle.
     pub fn bundle(&self, digest: &str) -> Value {
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://sigstore.dev/cosign/sign/v1",
@@ -173,7 +174,7 @@ impl KeyHolder {
     }
 }
 
-/// A sigstore of one's own: an authority that certifies signers for ten minutes, and a log.
+/// A separate sigstore: an authority whose certificates are valid for ten minutes, and a log.
 #[derive(Debug)]
 pub struct Sigstore {
     issuer: Issuer<'static, KeyPair>,
@@ -182,7 +183,7 @@ pub struct Sigstore {
 }
 
 impl Sigstore {
-    /// A new one.
+    /// A new sigstore.
     #[expect(clippy::new_without_default, reason = "each one has keys of its own")]
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -194,12 +195,12 @@ impl Sigstore {
         Self { issuer: Issuer::new(params, key), certificate, log }
     }
 
-    /// The log's name, in hex.
+    /// The log's ID, in hex.
     fn log_id(&self) -> String {
         hex::encode(Sha256::digest(self.log.subject_public_key_info()))
     }
 
-    /// The trusted root, as `cosign trusted-root create` writes it.
+    /// The trusted root, in the format of `cosign trusted-root create`.
     pub fn root(&self) -> String {
         json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
@@ -220,8 +221,8 @@ impl Sigstore {
         .to_string()
     }
 
-    /// The signature of a job, known to `issuer`, that the log took so many seconds after its certificate began; without a log's
-    /// entry where none is given.
+    /// The signature of a job, with the OIDC issuer `issuer`, logged so many seconds after its certificate's start; without a log entry if
+    /// `logged` is `None`.
     pub fn sign(&self, digest: &str, job: &str, issuer: &str, logged: Option<i64>) -> Signature {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names.push(SanType::URI(job.try_into().unwrap()));
@@ -229,7 +230,7 @@ impl Sigstore {
         params.not_before = date_time_ymd(2026, 3, 1);
         params.not_after = params.not_before + Duration::from_secs(600);
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::CodeSigning);
-        // In both forms, as Fulcio does.
+        // In both forms, like Fulcio.
         let text = [&[0x0c, u8::try_from(issuer.len()).unwrap()], issuer.as_bytes()].concat();
         for (form, value) in [(1, issuer.as_bytes().to_vec()), (8, text)] {
             let form = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, form], value);

@@ -1,21 +1,21 @@
-//! A slow link to a server: what comes through it has one rate, however many connections there are.
+//! A slow link to a server, with one rate for all connections together.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What is passed on at a time.
+/// Bytes that are forwarded at a time.
 const PART: usize = 16 << 10;
 
-/// A TCP proxy on 127.0.0.1, for as long as the tests run.
+/// A TCP proxy on 127.0.0.1 that runs until the tests end.
 #[derive(Debug)]
 pub struct SlowLink {
     host: String,
 }
 
 impl SlowLink {
-    /// A link to `host` (`127.0.0.1:PORT`) over which so many bytes come in a second.
+    /// A link to `host` (`127.0.0.1:PORT`) over which responses have this rate, in bytes per second.
     pub fn to(host: &str, bytes_per_second: f64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let link = Self { host: listener.local_addr().unwrap().to_string() };
@@ -25,7 +25,7 @@ impl SlowLink {
                 let Ok(server) = TcpStream::connect(&host) else { continue };
                 let free = Arc::clone(&free);
                 let (mut there, mut back) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                // An error is an end that went away.
+                // An error means that one end closed the connection.
                 std::thread::spawn(move || {
                     let _ = std::io::copy(&mut there, &mut back);
                     let _ = back.shutdown(Shutdown::Write);
@@ -44,7 +44,7 @@ impl SlowLink {
     }
 }
 
-/// Passes everything on, each part when the link is `free` for it.
+/// Forwards everything, each part once the link is `free` for it.
 fn slowly(mut from: TcpStream, mut to: TcpStream, rate: f64, free: &Mutex<Instant>) -> std::io::Result<()> {
     let mut part = vec![0; PART];
     loop {

@@ -7,20 +7,20 @@ use sample_upstreams::{Config, Options, Scale, Server, Store, build};
 
 use crate::{Run, get, request, skip, target};
 
-/// Every registry that the sample images are named after.
+/// All registries of the sample images.
 pub const REGISTRIES: [&str; 5] = ["docker.io", "ghcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"];
 
-/// Which sample images a test needs.
+/// The sample images that a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Images {
-    /// Tiny ones: neither root nor debootstrap is needed.
+    /// Tiny ones, which need neither root nor debootstrap.
     Small,
-    /// The whole ones, whose bases can be built on.
+    /// The full ones, on whose bases runtimes can be built.
     Full,
 }
 
 impl Images {
-    /// The images, made once for all tests; `cargo xtask demo` makes the same. None where the machine cannot make them.
+    /// The images, created once for all tests; `cargo xtask demo` creates the same. `None` if the machine cannot create them.
     pub(crate) fn made(self) -> Option<&'static Store> {
         static SMALL: OnceLock<Result<Store, String>> = OnceLock::new();
         static FULL: OnceLock<Result<Store, String>> = OnceLock::new();
@@ -39,10 +39,10 @@ impl Images {
     }
 }
 
-/// The registries of the world, and where a run finds each of them.
+/// The registries of the world and their addresses.
 #[derive(Debug)]
 pub struct Sources {
-    /// The sample images, which are this world's own.
+    /// This world's own sample images.
     pub store: Store,
     /// The host that serves all of them.
     pub host: String,
@@ -58,18 +58,18 @@ impl Sources {
         Self { store, host, addresses }
     }
 
-    /// Reaches a registry at another address from here on.
+    /// From now on, a registry has this address.
     pub fn route(&mut self, registry: &str, url: String) {
         self.addresses.insert(registry.to_owned(), url);
     }
 
-    /// Docker Hub is from here on as it is to somebody who has so many pulls left.
+    /// From now on, Docker Hub allows only this number of pulls.
     pub fn pulls_left(&mut self, pull_limit: u64) {
         let hub = serve(self.store.clone(), Config { pull_limit, ..Config::default() });
         self.route("docker.io", format!("http://{hub}/docker.io"));
     }
 
-    /// This run with these registries in the place of the real ones.
+    /// The run with these registries instead of the real ones.
     pub(crate) fn for_run(&self, run: Run) -> Run {
         self.addresses.iter().fold(run, |run, (name, url)| run.arg("--upstream").arg(format!("{name}={url}")))
     }
@@ -79,16 +79,16 @@ impl Sources {
         serde_json::from_value(get(&format!("http://{}/_local/requests", self.host)).json()).unwrap()
     }
 
-    /// Starts the counting of requests anew.
+    /// Resets the request counters.
     pub fn forget(&self) {
         request("POST", &format!("http://{}/_local/reset-requests", self.host), &[], b"");
     }
 }
 
-/// Serves `store` until the tests end, and gives the host.
+/// Serves `store` until the tests end, and returns the host.
 fn serve(store: Store, config: Config) -> String {
     let (sender, receiver) = std::sync::mpsc::channel();
-    // A thread of its own keeps the server running.
+    // A separate thread keeps the server running.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! A terminal of a known size that somebody reads, and can make wider and narrower: tmux, without anybody's settings.
+//! A terminal whose size can be changed and whose screen can be read: tmux without a user's settings.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{BOUND, command, program, text};
 
-/// A terminal in which one program runs; it ends with the terminal, which ends when this is dropped.
+/// A terminal with one program; the program ends with the terminal, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Terminal {
     tmux: PathBuf,
@@ -15,7 +15,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts the shell's `line` on a terminal of so many columns and rows, or says that tmux is missing.
+    /// Starts the shell's `line` in a terminal of this size, or reports that tmux is missing.
     pub fn start(line: &str, columns: u16, rows: u16) -> Option<Self> {
         let terminal = Self { tmux: program("tmux")?, dir: tempfile::tempdir().unwrap() };
         let (columns, rows) = (columns.to_string(), rows.to_string());
@@ -35,22 +35,22 @@ impl Terminal {
         text(&mut tmux)
     }
 
-    /// Gives it another size.
+    /// Changes its size.
     pub fn resize(&self, columns: u16, rows: u16) {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    /// What it shows, without empty lines at its end.
+    /// Its screen, without empty lines at the end.
     pub fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"]).trim_end().to_owned()
     }
 
-    /// The same with its colours.
+    /// Its screen with colours.
     pub fn coloured(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"]).trim_end().to_owned()
     }
 
-    /// All that it shows and has shown. A line that the terminal broke is one line here.
+    /// Everything that it shows and has shown. A line that the terminal wrapped is one line here.
     pub fn transcript(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-J", "-S", "-"]).trim_end().to_owned()
     }
@@ -66,7 +66,7 @@ impl Terminal {
         self.tmux(&["send-keys", "C-c"]);
     }
 
-    /// Waits until what it shows is what `is_wanted` wants, and gives that; else what it shows at last.
+    /// Waits until `is_wanted` returns true for the screen, and returns it; else the last screen.
     pub fn wait_until(
         &self,
         bound: Duration,
@@ -95,7 +95,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         let mut tmux = command(&self.tmux);
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = tmux.arg("-S").arg(self.dir.path().join("socket")).arg("kill-server").output();
     }
 }

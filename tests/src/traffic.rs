@@ -1,4 +1,4 @@
-//! What the emulated AWS was asked and answered, held against AWS's published models.
+//! Checks the requests and answers of the emulated AWS with AWS's published models.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use service_models::{Checked, Models};
 
 use crate::{command, skip, target};
 
-/// What makes the emulated AWS write down what it is asked and answers, whoever starts it.
+/// The variable that makes the emulated AWS log its requests and answers, however it is started.
 pub(crate) const VARIABLE: &str = "LOCAL_AWS_TRAFFIC";
 
 fn models() -> Option<&'static Models> {
@@ -22,19 +22,19 @@ fn models() -> Option<&'static Models> {
     models.as_ref()
 }
 
-/// The calls in a log, checked; none where there is no log, or no models.
+/// The calls in a log, checked; `None` if there is no log or there are no models.
 pub(crate) fn checked(log: &Path) -> Option<Checked> {
     let text = std::fs::read_to_string(log).ok()?;
     Some(Checked::log(models()?, &text).unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// The aws CLI that `cargo xtask test` installs, else the one in PATH.
+/// The aws CLI installed by `cargo xtask test`, else the one in PATH.
 pub fn aws_cli() -> Option<PathBuf> {
     let installed = target().join("python/bin/aws");
     if installed.is_file() { Some(installed) } else { crate::program("aws") }
 }
 
-/// A command of the aws CLI's.
+/// A command of the aws CLI.
 pub(crate) fn aws_command() -> std::process::Command {
     command(aws_cli().unwrap_or_else(|| "aws".into()))
 }

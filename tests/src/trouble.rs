@@ -1,4 +1,4 @@
-//! Servers that do not do what they should, and a machine whose names nobody knows.
+//! Faulty servers, and a machine without name resolution.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use crate::{World, built, command, skip};
 
-/// An address at which nobody listens: a port that was free a moment ago.
+/// An address where no server listens: a port that was free a moment ago.
 pub fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A server on 127.0.0.1 that does with each connection what `answer` does, for as long as the tests run; its address.
+/// Starts a server on 127.0.0.1 that handles each connection with `answer` until the tests end; returns its address.
 pub fn serve(answer: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -38,28 +38,27 @@ pub fn heard(client: &mut TcpStream) -> bool {
     true
 }
 
-/// A server that gives each request this answer; its address.
+/// A server that sends this answer to each request; returns its address.
 pub fn answering(answer: impl Into<String>) -> String {
     let answer = answer.into();
     serve(move |mut client| while heard(&mut client) && client.write_all(answer.as_bytes()).is_ok() {})
 }
 
-/// A server that gives each request this status and these headers, each with its end of line; its address.
+/// A server that answers each request with this status and these headers, each with its line end; returns its address.
 pub fn answering_status(line: &str, headers: &str) -> String {
     answering(format!("HTTP/1.1 {line}\r\n{headers}content-length: 0\r\n\r\n"))
 }
 
-/// A server that takes connections and says nothing; its address.
+/// A server that accepts connections and never answers; returns its address.
 pub fn silent() -> String {
     serve(|mut client| {
         let _ = std::io::copy(&mut client, &mut std::io::sink());
     })
 }
 
-/// Makes the world's program one whose names are asked of a server that says nothing, which is given; says aloud where this
-/// machine cannot do that.
+/// Makes the world's program use a name server that does not answer, which is returned; reports if this machine does not support that.
 pub fn without_names(world: &mut World) -> Option<UdpSocket> {
-    // A resolver's port cannot be chosen, its address can.
+    // A resolver's port cannot be configured, its address can.
     let mut free = (1..=250).filter_map(|last| {
         let address = format!("127.53.{}.{last}", std::process::id() % 250);
         Some((UdpSocket::bind((address.as_str(), 53)).ok()?, address))
@@ -90,7 +89,7 @@ pub fn without_names(world: &mut World) -> Option<UdpSocket> {
     Some(server)
 }
 
-/// Says of each name that `server` is asked for that there is none (RFC 1035, 4.1.1: RCODE 3), for as long as the tests run.
+/// Answers each query to `server` with "no such name" (RFC 1035, 4.1.1: RCODE 3), until the tests end.
 pub fn deny_names(server: UdpSocket) {
     std::thread::spawn(move || {
         let mut message = [0; 512];

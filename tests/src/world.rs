@@ -1,4 +1,4 @@
-//! A test's own world.
+//! A test's separate world.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -9,23 +9,23 @@ use tempfile::TempDir;
 use crate::background::{end, server};
 use crate::{Aws, Engine, Images, Run, Sources, built, command, root, traffic};
 
-/// Where the emulated AWS writes down what it is asked and answers.
+/// The emulated AWS's log of requests and answers.
 const TRAFFIC: &str = "traffic.jsonl";
 
 /// A user's machine with an AWS account and the registries of the world.
 #[derive(Debug)]
 pub struct World {
     dir: TempDir,
-    /// The registries that its images come from.
+    /// The registries of its images.
     pub sources: Sources,
-    /// Its docker.
+    /// Its docker client and engine.
     pub engine: Engine,
-    /// What is run as `xtask`; a test may put another in its place ([`crate::control`]).
+    /// The program that is run as `xtask`; a test may replace it ([`crate::control`]).
     pub program: PathBuf,
 }
 
 impl World {
-    /// A world with the machine's own docker, or none where the machine cannot make the images.
+    /// A world with the machine's own docker; `None` if the machine cannot create the images.
     pub fn new(images: Images) -> Option<Self> {
         Self::on(images, &Engine::machine())
     }
@@ -50,14 +50,14 @@ impl World {
         self.dir.path().join(name)
     }
 
-    /// Writes a file and gives its path.
+    /// Writes a file and returns its path.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    /// `xtask` without a word about AWS or sources.
+    /// `xtask` without options for AWS or sources.
     pub fn bare(&self) -> Run {
         let mut command = command(&self.program);
         command.current_dir(root()).env_clear();
@@ -72,12 +72,12 @@ impl World {
             .env("DOCKER_CONFIG", self.path("docker"))
             .env("CARGO_TARGET_DIR", self.path("target"))
             .env(traffic::VARIABLE, self.path(TRAFFIC))
-            // What the tool compiles for itself stands there already.
+            // The programs that the tool compiles exist there already.
             .env("CARGO", self.path("cargo"));
         Run::new(command)
     }
 
-    /// `xtask` with the images of `images.toml`, which [`World::write`] wrote, from the sample registries.
+    /// `xtask` with the images of `images.toml`, written by [`World::write`], from the sample registries.
     pub fn sourced(&self) -> Run {
         self.sources.for_run(self.bare().arg("--images").arg(self.path("images.toml")))
     }
@@ -87,14 +87,14 @@ impl World {
         self.sourced().arg("--local").arg("--local-dir").arg(self.path("local")).args(line)
     }
 
-    /// The emulated AWS, which runs.
+    /// The emulated AWS, which must be running.
     pub fn aws(&self) -> Aws {
         let (pid, port) = server(&self.path("local/local-aws")).expect("the emulated AWS is not running");
         Aws::new(pid, port, self.path("home"))
     }
 
-    /// What was asked of the emulated AWS, and answered by it, held against AWS's published models. The end of a world does the
-    /// same, and fails the test for what departs from them. None where there are no models.
+    /// The requests and answers of the emulated AWS, checked with AWS's published models. Dropping a world does the same, and fails the
+    /// test for each difference. `None` without models.
     pub fn traffic(&self) -> Option<Checked> {
         traffic::checked(&self.path(TRAFFIC))
     }
@@ -105,7 +105,7 @@ impl Drop for World {
         for name in ["local/local-aws", "local/sample-upstreams"] {
             end(&self.path(name));
         }
-        // A test that has failed already says why; nothing may panic in addition.
+        // A test that has failed already shows why; a second panic would abort.
         if std::thread::panicking() {
             return;
         }
@@ -114,7 +114,7 @@ impl Drop for World {
     }
 }
 
-/// A cargo that has everything built, and says where.
+/// A cargo that reports all programs as built, with their paths.
 fn built_cargo() -> String {
     let mut script = String::from("#!/bin/sh\n");
     for name in ["xtask", "local-aws", "provider-standin", "sample-upstreams"] {

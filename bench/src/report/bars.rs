@@ -1,4 +1,4 @@
-//! What the project wants of itself (the mirror's "Done when"), held against what was measured.
+//! Compares the results with the project's own goals (the mirror's "Done when").
 
 use serde::{Deserialize, Serialize};
 
@@ -8,14 +8,14 @@ use crate::link::Kind;
 use crate::stats::{lost, noise, pairwise};
 use crate::tools::Tool;
 
-/// One demand.
+/// One goal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bar {
-    /// What is asked.
+    /// Its description.
     pub text: String,
-    /// What was measured.
+    /// The measured value.
     pub measured: f64,
-    /// What it may at most be.
+    /// The largest accepted value.
     pub at_most: f64,
 }
 
@@ -26,7 +26,7 @@ impl Bar {
     }
 }
 
-/// The demands that `cells` have figures for.
+/// The goals for which `cells` have results.
 pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
     let mut bars = Vec::new();
     for cell in cells {
@@ -97,7 +97,7 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
             _ => {}
         }
         for phase in [Phase::Cold, Phase::Idle] {
-            // The floor is no peer: it copies nothing.
+            // The floor is not a peer: it copies nothing.
             let peers = cell.rows.iter().filter(|row| !matches!(row.tool, Tool::Ours | Tool::Floor));
             let best = peers
                 .map(|row| (row.tool, lost(&ours.walls(phase), &row.walls(phase))))
@@ -119,7 +119,7 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
                     Some(heads as f64 / cell.images as f64),
                     1.0,
                 );
-                // A challenge and a token: these registries ask for neither, but a client may look once.
+                // A challenge and a token: these registries require neither, but a client may check once.
                 add(format!("nothing to do, other requests at the {side}"), Some(others as f64), 1.0);
             }
         }
@@ -128,7 +128,7 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
                 requests.by_kind.get(kind).copied().unwrap_or_default() as f64
             };
             let (blobs, images) = (cell.unique_blobs as f64, cell.images as f64);
-            // Of an index both the index and the wanted child are fetched; the target gets the child alone.
+            // For an index, both the index and the selected child are fetched; the target gets only the child.
             let manifests = if cell.variant == Variant::Index { 2.0 * images } else { images };
             add("GET of blobs at the source".to_owned(), Some(count(&cold.source, "GET blob")), blobs);
             add(
@@ -156,7 +156,7 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
                 Some(count(&cold.target, "PUT manifest")),
                 images,
             );
-            // Nothing is asked before it is sent. Each copy is read back once: its manifest, and of each blob whether it is there.
+            // Nothing is checked before it is sent. Each copy is read back once: its manifest, and a HEAD for each blob.
             add(
                 "HEAD of blobs at the target".to_owned(),
                 Some(count(&cold.target, "HEAD blob")),
@@ -174,7 +174,7 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
     bars
 }
 
-/// What an image costs among 10,000 by what one costs among 1,000: it does not depend on how many others there are.
+/// The cost of an image among 10,000 relative to that among 1,000: it must not depend on the number of images.
 fn slope(cells: &[CellResult]) -> Vec<Bar> {
     let ours = |set: Set, phase: Phase| -> Option<(f64, &Summary)> {
         let cell = cells.iter().find(|cell| cell.set == set)?;
@@ -203,7 +203,7 @@ fn slope(cells: &[CellResult]) -> Vec<Bar> {
     bars
 }
 
-/// What a client notes about its run; content would have no such name.
+/// A file with a client's own records; content would have no such name.
 fn is_record(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     ["json", "toml", "lock", "log", "tmp"].iter().any(|end| name.rsplit('.').next() == Some(end))
@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(bars.len(), 6);
             bars.into_iter().find(|bar| bar.text.starts_with("cold: wall")).unwrap()
         };
-        // Both took as long: an image of ten thousand took a tenth.
+        // Both took the same time: one image of ten thousand took a tenth.
         assert!((wall(&cells).measured - 0.1).abs() < 1e-9);
         for run in &mut cells[1].rows[0].runs {
             run.cost.wall_s *= 14.0;

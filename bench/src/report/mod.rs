@@ -1,4 +1,4 @@
-//! What was measured: raw runs, medians, ratios, and the bars that the project set itself.
+//! The results: raw runs, medians, ratios, and the project's own goals.
 
 mod bars;
 mod svg;
@@ -21,7 +21,7 @@ pub use bars::Bar;
 pub use svg::svg;
 pub use text::{cell_title, markdown, probe_line, run_line};
 
-/// Mebibytes.
+/// Bytes in MiB.
 pub fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
@@ -34,22 +34,22 @@ pub fn key(tool: Tool) -> String {
         .unwrap_or_default()
 }
 
-/// The whole.
+/// The whole report.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Processors, memory, kernel.
     pub machine: BTreeMap<String, String>,
     /// Each tool's version, or why it is missing.
     pub tools: BTreeMap<String, String>,
-    /// Uploads at once of the floor.
+    /// The floor's concurrent uploads.
     pub floor_jobs: usize,
-    /// What one curl got over each link.
+    /// Each link's values measured with curl.
     pub links: Vec<Probe>,
     /// The comparisons.
     pub cells: Vec<CellResult>,
-    /// Comparisons that were not made, and why.
+    /// Comparisons that were left out, with the reason.
     pub left_out: Vec<String>,
-    /// What the project wants of itself, and what came of it.
+    /// The project's goals with their results.
     pub bars: Vec<Bar>,
 }
 
@@ -58,30 +58,30 @@ pub struct Report {
 pub struct CellResult {
     /// The images.
     pub set: Set,
-    /// How they stood at the source.
+    /// Their form at the source.
     pub variant: Variant,
-    /// The way to them.
+    /// The link to the registries.
     pub link: Kind,
-    /// How many images.
+    /// Number of images.
     pub images: usize,
-    /// Blobs wanted, each once.
+    /// Number of unique blobs.
     pub unique_blobs: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub unique_bytes: u64,
     /// Repository/blob pairs.
     pub pairs: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub pair_bytes: u64,
-    /// Time ran out before the last round.
+    /// Whether time was up before the last round.
     pub cut_short: bool,
-    /// One a tool.
+    /// One per tool.
     pub rows: Vec<Row>,
 }
 
 /// One tool in a comparison.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// Which.
+    /// The tool.
     pub tool: Tool,
     /// Why it was not run.
     pub missing: Option<String>,
@@ -93,18 +93,18 @@ pub struct Row {
     pub runs: Vec<Run>,
 }
 
-/// Which kind of run.
+/// The kind of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The target was empty.
+    /// The target was empty before.
     Cold,
-    /// The target had everything.
+    /// The target had everything before.
     Idle,
 }
 
 impl Phase {
-    /// For tables.
+    /// Name for tables.
     pub fn title(self) -> &'static str {
         match self {
             Self::Cold => "cold",
@@ -116,41 +116,41 @@ impl Phase {
 /// One run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// From 0.
+    /// Number of the round, from 0.
     pub round: u32,
-    /// Which kind.
+    /// The kind of run.
     pub phase: Phase,
     /// Time, memory, files.
     #[serde(flatten)]
     pub cost: Cost,
-    /// What the source was asked.
+    /// The requests to the source.
     pub source: Requests,
-    /// What the target was asked.
+    /// The requests to the target.
     pub target: Requests,
 }
 
 /// Medians of one kind of run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
-    /// How many runs.
+    /// Number of runs.
     pub runs: usize,
-    /// Median, in seconds.
+    /// Median wall time, in seconds.
     pub wall_s: f64,
-    /// The fastest.
+    /// Fastest run, in seconds.
     pub min_s: f64,
-    /// The slowest.
+    /// Slowest run, in seconds.
     pub max_s: f64,
-    /// This tool's wall time by ours, median of the rounds.
+    /// This tool's wall time divided by ours, median of the rounds.
     pub by_ours: Option<f64>,
-    /// Median of user and system time.
+    /// Median of user and system time, in seconds.
     pub cpu_s: f64,
-    /// This tool's CPU time by ours, median of the rounds.
+    /// This tool's CPU time divided by ours, median of the rounds.
     pub cpu_by_ours: Option<f64>,
-    /// The largest peak of one process.
+    /// The largest peak memory of one process, in MiB.
     pub peak_mib: f64,
-    /// Of the last run.
+    /// Requests to the source in the last run.
     pub source: Requests,
-    /// Of the last run.
+    /// Requests to the target in the last run.
     pub target: Requests,
 }
 
@@ -182,7 +182,7 @@ impl Row {
         self.values(phase, |run| run.cost.cpu_s)
     }
 
-    /// What went wrong first.
+    /// The first error.
     pub fn error(&self) -> Option<&str> {
         self.runs.iter().find_map(|run| run.cost.error.as_deref())
     }
@@ -268,7 +268,7 @@ impl Report {
         }
     }
 
-    /// Works out medians, ratios and bars of what is there.
+    /// Calculates medians, ratios and goals.
     pub fn finish(&mut self) {
         for cell in &mut self.cells {
             cell.finish();
@@ -314,7 +314,7 @@ pub(crate) mod tests {
         Run::new(round, phase, cost, source.clone(), source)
     }
 
-    /// A comparison of the grid in which ours takes 1 s and skopeo 2 s, five rounds, nothing to do in a twentieth.
+    /// A comparison of the grid: ours takes 1 s, skopeo 2 s, five rounds, a twentieth of that with nothing to do.
     pub fn cell(link: Kind) -> CellResult {
         let mut cell = CellResult {
             set: Set::Grid,

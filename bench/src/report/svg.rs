@@ -1,4 +1,4 @@
-//! The picture for the README: bars of the median times, readable on a light and on a dark page.
+//! The picture for the README: bars of the median times, for light and dark pages.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ const NAMES: u32 = 130;
 const BARS: u32 = 560;
 const ROW: u32 = 20;
 
-/// The report as a picture: a panel for each comparison, a bar for each tool that ran.
+/// The report as a picture: a panel for each comparison, a bar for each tool.
 pub fn svg(report: &Report) -> String {
     let mut body = String::new();
     let mut y = 16;
@@ -35,7 +35,7 @@ pub fn svg(report: &Report) -> String {
     )
 }
 
-/// Of the many comparisons those that a reader asks for first; everything is in the table.
+/// The comparisons that most readers look for first; the table has all of them.
 fn wanted(cell: &CellResult, phase: Phase) -> bool {
     let ran = cell.rows.iter().filter(|row| summary(cell, row.tool, phase).is_some()).count();
     let asked = match (phase, cell.set) {

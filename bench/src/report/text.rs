@@ -30,23 +30,23 @@ fn variant_title(variant: Variant) -> &'static str {
     }
 }
 
-/// `the grid's shape, single manifests, loopback`; docker has a comparison of its own.
+/// `the grid's shape, single manifests, loopback`; docker has its own comparison.
 fn title(set: Set, variant: Variant, link: Kind, beside_docker: bool) -> String {
     let docker = if beside_docker { ", beside docker" } else { "" };
     format!("{}, {}, {}{docker}", set_title(set), variant_title(variant), link.title())
 }
 
-/// What a comparison is called.
+/// The title of a comparison.
 pub fn cell_title(cell: &Cell) -> String {
     title(cell.set, cell.variant, cell.link, cell.tools.contains(&Tool::Docker))
 }
 
-/// The same of a result.
+/// The title of a result.
 pub fn result_title(cell: &CellResult) -> String {
     title(cell.set, cell.variant, cell.link, cell.row(Tool::Docker).is_some())
 }
 
-/// What one curl got.
+/// The values measured with curl.
 pub fn probe_line(probe: &Probe) -> String {
     format!(
         "{}: one curl gets {:.1} ms a request ({:.1} ms with opening the connection), {:.0} Mbit/s down, {:.0} Mbit/s up",
@@ -58,7 +58,7 @@ pub fn probe_line(probe: &Probe) -> String {
     )
 }
 
-/// One run, for progress.
+/// One run, for the progress output.
 pub fn run_line(tool: Tool, run: &Run) -> String {
     let mut line = format!(
         "{} ({}): {:.3} s, CPU {:.2} s, {:.1} MiB; source {}; target {}",
@@ -76,7 +76,7 @@ pub fn run_line(tool: Tool, run: &Run) -> String {
     line
 }
 
-/// Writing to a string cannot fail: its results are dropped here, once.
+/// Writing to a string cannot fail; the results are ignored only here.
 struct Page(String);
 
 impl Page {
@@ -205,7 +205,7 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Text that breaks no table.
+/// Escapes text for a table.
 fn cell_text(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

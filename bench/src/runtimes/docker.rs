@@ -1,4 +1,4 @@
-//! The container client that all builds go through, and what it notes of them.
+//! The container client for all builds, which records them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result};
 
 use crate::process::read;
 
-/// The client that all builds go through.
+/// The client for all builds.
 pub(super) struct Docker {
-    /// Notes when its builds begin and end.
+    /// Records when builds begin and end.
     pub(super) client: PathBuf,
-    /// `DOCKER_CONFIG`, where the client has buildx in a directory of its own.
+    /// `DOCKER_CONFIG`, if the client's buildx is in a separate directory.
     pub(super) config: Option<PathBuf>,
 }
 
@@ -22,7 +22,7 @@ impl Docker {
         let dir = out.join("client");
         fs::create_dir_all(&dir)?;
         let given = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        // Set by `cargo xtask bench`, as for the tests.
+        // Set by `cargo xtask bench`, like for the tests.
         let present = given("HTC_GRID_TEST_DOCKER")
             .zip(given("HTC_GRID_TEST_BUILDX"))
             .zip(given("HTC_GRID_TEST_CLASSIC"));
@@ -36,7 +36,7 @@ impl Docker {
             _ => fs::create_dir_all(config.join("cli-plugins"))?,
         }
         symlink(plugin, config.join("cli-plugins/docker-buildx"))?;
-        // Ours has a configuration of its own for each run.
+        // Ours has its own configuration for each run.
         let environment = format!(
             "export DOCKER_HOST='{}' DOCKER_CONFIG=\"${{DOCKER_CONFIG:-{}}}\"\n",
             host.display(),
@@ -67,7 +67,7 @@ impl Docker {
     }
 }
 
-/// A docker client that notes when its builds begin and end.
+/// A docker client that records when builds begin and end.
 fn recorder(dir: &Path, docker: &Path, environment: &str) -> Result<PathBuf> {
     let script = format!(
         "#!/bin/sh\n{environment}build=\nfor word; do case \"$word\" in build) build=1; break;; -*) ;; *) break;; esac; done\n\
@@ -83,7 +83,7 @@ fn recorder(dir: &Path, docker: &Path, environment: &str) -> Result<PathBuf> {
     Ok(client)
 }
 
-/// Begin and end of each build, in nanoseconds since 1970.
+/// Start and end of each build, in nanoseconds since 1970.
 pub(super) fn intervals(log: &str) -> Result<Vec<(u128, u128)>> {
     let parse = |line: &str| {
         let (begin, end) = line.split_once(' ').context("a line of the client's")?;
@@ -92,7 +92,7 @@ pub(super) fn intervals(log: &str) -> Result<Vec<(u128, u128)>> {
     log.lines().map(parse).collect()
 }
 
-/// For how many seconds at least one of the intervals lasts.
+/// For how many seconds at least one interval is active.
 pub(super) fn covered(mut intervals: Vec<(u128, u128)>) -> f64 {
     intervals.sort_unstable();
     let (mut covered, mut until) = (0, 0);

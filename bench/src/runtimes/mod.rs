@@ -1,11 +1,11 @@
-//! Four runtimes built cold: side by side by ours, and one after another by plain `docker build`.
+//! Four runtimes built cold: in parallel by ours, and sequentially by plain `docker build`.
 //!
-//! `cargo xtask bench` starts a present-day docker with buildx for it; there `docker buildx bake`, which builds side by side as
-//! well, takes turns with them. Otherwise it is the machine's own docker.
+//! `cargo xtask bench` starts a current docker with buildx for it; there, `docker buildx bake`, which also builds in parallel, is compared
+//! too. Otherwise the machine's own docker is used.
 //!
-//! All build the project's own Dockerfile on the same pinned bases with the same client, engine and flags (`--no-cache
-//! --pull`), and before each turn everything that any has left in the engine is removed, the bases too. A client in front of
-//! docker's own notes when each `docker build` begins and ends: what ours adds is the part of its wall time in which none runs.
+//! All build the project's own Dockerfile on the same pinned bases with the same client, engine and flags (`--no-cache --pull`). Before
+//! each turn everything is removed that an earlier one left in the engine, including the bases. A wrapper of docker's client records when
+//! each `docker build` begins and ends: the part of ours' wall time without a build is its own overhead.
 
 mod docker;
 mod table;
@@ -29,14 +29,14 @@ use turn::Site;
 
 const ROUNDS: u32 = 5;
 
-/// One turn: its wall time, and how much of it no `docker build` ran, in seconds.
+/// One turn: its wall time, and the part of it without a `docker build`, in seconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Turn {
     wall_s: f64,
     outside_s: f64,
 }
 
-/// Who takes turns.
+/// The compared tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Contender {
@@ -66,7 +66,7 @@ impl Contender {
 /// Measures, prints the table and writes `runtimes.md` and `runtimes.json`.
 ///
 /// # Errors
-/// Without an engine, root or debootstrap there are no bases to build on; and when a build fails.
+/// A build fails, or there is no engine, root or debootstrap to create the bases.
 pub fn run(options: &Options, out: &Path, xtask: &Path) -> Result<()> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.to_owned();
     let samples = sample_upstreams::build(
@@ -115,7 +115,7 @@ pub fn run(options: &Options, out: &Path, xtask: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The sample registries, for as long as this process lives.
+/// Serves the sample registries until this process ends.
 fn serve(samples: Samples) -> Result<String> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Contender, Turn};
 use crate::stats::{median, pairwise};
 
-/// What one after another may at most be to side by side, and what ours may add, in seconds.
+/// The largest accepted ratio of parallel to sequential time, and the largest overhead of ours, in seconds.
 const GOAL: f64 = 0.70;
 const ADDED: f64 = 2.0;
 

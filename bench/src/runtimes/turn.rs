@@ -1,4 +1,4 @@
-//! One turn: what is run in it, and how long no `docker build` ran meanwhile.
+//! One turn: its programs, and how long no `docker build` was running.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use super::{Contender, Turn};
 use crate::process::{attempt, read, start_measured};
 use crate::registry::Registry;
 
-/// Name, base and entry point: two of each generation, both entry points.
+/// Name, base, tag and entry point: two of each generation, with both entry points.
 const RUNTIMES: [(&str, &str, &str, &str); 4] = [
     ("bench-provided", "lambda/provided", "al2", "lambda_entry_point_provided.sh"),
     ("bench-python3.8", "lambda/python", "3.8", "lambda_entry_point.sh"),
@@ -22,7 +22,7 @@ const RUNTIMES: [(&str, &str, &str, &str); 4] = [
 ];
 const UPSTREAM: &str = "public.ecr.aws";
 
-/// What all turns work with.
+/// The shared data of all turns.
 pub(super) struct Site {
     pub(super) out: PathBuf,
     pub(super) xtask: PathBuf,
@@ -45,7 +45,7 @@ impl Site {
         Ok(fs::write(self.out.join("images.toml"), text)?)
     }
 
-    /// Removes from the engine what a turn has left there.
+    /// Removes everything that a turn has left in the engine.
     pub(super) fn forget(&self) {
         let client = self.docker.name();
         let remove = |image: &str| attempt(&client, &["image", "rm", "--force", image], &[]);
@@ -61,7 +61,7 @@ impl Site {
             }
         }
         if self.docker.has_buildx() {
-            // BuildKit has the bases here, and what it built.
+            // BuildKit has the bases and its builds here.
             attempt(&client, &["buildx", "prune", "--all", "--force"], &[]);
         }
     }
@@ -91,7 +91,7 @@ impl Site {
         Ok(Turn { wall_s, outside_s: wall_s - covered(intervals) })
     }
 
-    /// A base, pinned, as the engine pulls it.
+    /// The pinned reference of a base for the engine.
     fn base(&self, base: &str, tag: &str) -> Result<String> {
         let repository = format!("{UPSTREAM}/{base}");
         let Some(digest) = self.samples.digest(&repository, tag)? else {
@@ -111,7 +111,7 @@ impl Site {
                 "no-cache": true,
                 "pull": true,
             });
-            // A dot is no part of a target's name.
+            // A target's name cannot contain a dot.
             targets.insert(name.replace('.', "-"), target);
         }
         let names: Vec<&String> = targets.keys().collect();
@@ -121,7 +121,7 @@ impl Site {
         Ok(file)
     }
 
-    /// The command lines of a turn, run one after another.
+    /// The command lines of a turn, which are run one after another.
     fn programs(&self, contender: Contender) -> Result<Vec<Vec<String>>> {
         let (client, images) = (self.docker.name(), self.out.join("images.toml"));
         let words = |line: &[&str]| line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();

@@ -17,7 +17,7 @@ pub(crate) fn read(
     package: &'static str,
     args: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Result<String, Error> {
-    // The process crate depends on a higher layer than this crate.
+    // This crate does not depend on the crate `process`.
     #[expect(
         clippy::disallowed_methods,
         reason = "this crate's own place for programs: apt's tools and debootstrap"
