@@ -135,7 +135,8 @@ async fn finish(
     Outcome { job, result }
 }
 
-/// [`read_back`], and once more after what of `claimed` is not there was sent: a mount may be answered by 201 for nothing.
+/// [`read_back`], and once more after missing blobs of `claimed` were sent: a registry may answer 201 to a mount and not have
+/// the blob.
 async fn read_back_all(
     image_copy: ImageCopy<'_>,
     check: &Check<'_>,
@@ -181,7 +182,7 @@ fn telling(mirror: &Mirror, image: usize) -> Client {
     }))
 }
 
-/// Copies it, and says which blobs the target has by its own word alone.
+/// Copies it, and returns the blobs that the target only says it has.
 async fn copy(
     image_copy: ImageCopy<'_>,
     job: &Job,

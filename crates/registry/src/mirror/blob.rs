@@ -133,7 +133,7 @@ impl ImageCopy<'_> {
         add_all(Totals::default(), all).await
     }
 
-    /// Sends what the target said it has, and then missed, as far as `opening` finds that it is not there.
+    /// Sends blobs that the target said it has and then did not have, if `opening` does not find them there.
     pub(super) async fn send_claimed(&self, totals: Totals, opening: &Opening) -> Result<Totals, Error> {
         let Totals { sent, claimed, .. } = totals;
         let send = |blob: Blob| async move { Ok((self.bring(blob, opening).await?, blob)) };
