@@ -2,7 +2,7 @@
 //!
 //! [The specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md) defines their content. A [`Layout`] is a
 //! [`Transport`](registry::Transport): the registry client uses it like another registry, [`HOST`]. So the mirror copies to and from it as
-//! between registries, with every byte verified, and this crate only handles what it must of manifests.
+//! between registries, with every byte verified, and this crate seldom has to parse manifests.
 //!
 //! A blob gets its name only when it is complete and its digest is correct. A tar file is written under a temporary name, to which complete
 //! blobs are appended, and gets its own name at the end. What a killed process left is verified and continued.
