@@ -32,7 +32,7 @@ pub fn run(catalog: &Path, root: &Path, target: &str, variant: Variant, jobs: us
     let _ = rustls::crypto::ring::default_provider().install_default();
     let catalog: Catalog = serde_json::from_slice(&std::fs::read(catalog)?)?;
     let store = Store::new(root.to_owned());
-    let base = Url::parse(target).context("the target is no URL")?;
+    let base = Url::parse(target).context("the target is not a URL")?;
     let client = Client::builder().no_proxy().build()?;
     let floor = Floor { client, base, store };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

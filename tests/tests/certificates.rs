@@ -289,7 +289,7 @@ fn a_client_certificate_is_shown_to_the_host_that_it_is_for() {
         "no key",
         &registry(),
         &setup(&[certificate(&ours)]),
-        &["are not used: client.cert has no client.key beside it"],
+        &["are not used: client.cert has no client.key next to it"],
     );
     user.fails(
         "a key that is none",

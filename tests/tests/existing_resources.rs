@@ -135,7 +135,7 @@ fn a_policy_that_somebody_else_wrote_is_not_overwritten() {
         let before = policy();
         for command in ["transfer-images --dry-run", "auto-transfer-images"] {
             let words = [
-                "statements that somebody else wrote, and would lose them:\n  kedacore/keda\n",
+                "statements that this grid did not write, and would lose them:\n  kedacore/keda\n",
                 "hint: `aws ecr get",
             ];
             world.xtask(command).end().failed(REFUSED, &words);

@@ -198,7 +198,7 @@ fn a_runtime_is_signed_or_it_is_told_why_not() {
             "is not authorized to perform: signer:SignPayload on resource: {} because",
             profile("htc_grid")
         ),
-        "; another `epoch` in images.toml has it built, pushed and signed anew",
+        "; change its `epoch` in images.toml to build, push and sign it again",
     ];
     let transferred = run("auto-transfer-images").ok();
     assert!(why.iter().all(|words| transferred.stderr.contains(*words)), "{transferred}");

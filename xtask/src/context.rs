@@ -182,7 +182,7 @@ impl Context {
     /// All errors in it.
     pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.paths.lock();
-        let fix = "take it back from git, or delete it: then `cargo xtask lock` writes it anew";
+        let fix = "restore it from git, or delete it and run `cargo xtask lock`";
         Lock::load(&path, &self.paths.relative(&path)).hint(Kind::Config, fix)
     }
 
@@ -192,7 +192,7 @@ impl Context {
     /// It would belong to the images.toml in this program, where the user could not find or commit it.
     pub fn lock_to_write(&self) -> anyhow::Result<PathBuf> {
         if self.settings.images.is_none() && matches!(self.paths.home(), Home::Program(_)) {
-            let message = "images.lock stands beside images.toml, and the only one here is in this program";
+            let message = "images.lock is written next to images.toml, and the only images.toml here is built into this program";
             let hint = "`cargo xtask write-files` writes it into a folder; run this command there";
             return Err(failure(Kind::Usage, message)).hint(Kind::Usage, hint);
         }

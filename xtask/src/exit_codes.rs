@@ -77,11 +77,11 @@ mod tests {
 
     /// The texts for each exit code in docs/exit-codes.md.
     const MEANINGS: [(Kind, &str); 12] = [
-        (Kind::Unexpected, "Something that nobody foresaw: worth an issue, with the whole message."),
+        (Kind::Unexpected, "An unexpected failure: please report it, with the whole message."),
         (Kind::Usage, "The command line is wrong. Nothing was done."),
         (
             Kind::Config,
-            "images.toml, images.lock or the state bucket is not as it must be: the message names file and line. `lock --check` found that upstream has moved.",
+            "images.toml, images.lock or the state bucket is not valid: the message names file and line. `lock --check` found that upstream tags have changed.",
         ),
         (Kind::MissingTool, "A program is missing or too old: terraform, docker."),
         (
@@ -90,7 +90,7 @@ mod tests {
         ),
         (
             Kind::Refused,
-            "You said no, nobody was there to say yes, the plan would delete or replace what holds images, or an image is not signed as `[trust]` in images.toml asks, or younger than `min_age` there.",
+            "The answer was no, there was no terminal to ask on, the plan would delete or replace a resource that holds images, or an image is not signed as `[trust]` in images.toml requires or is younger than `min_age` there.",
         ),
         (
             Kind::Upstream,
@@ -99,11 +99,11 @@ mod tests {
         (Kind::Registry, "Your registry, or an AWS service, failed; `verify` found a difference."),
         (
             Kind::Terraform,
-            "Terraform failed, or somebody else holds the lock of its state or the grid's lease (`--lock-timeout` waits).",
+            "Terraform failed, or another run holds the lock of its state or the grid's lease (`--lock-timeout` waits).",
         ),
         (Kind::Docker, "The container engine does not answer, or a build failed."),
         (Kind::Findings, "`status --fail-on` found what it was asked to look for."),
-        (Kind::Interrupted, "Ctrl-C or SIGTERM. What was done is kept; the next run goes on."),
+        (Kind::Interrupted, "Ctrl-C or SIGTERM. What was done is kept; the next run continues."),
     ];
 
     /// The content of docs/exit-codes.md.

@@ -170,6 +170,6 @@ fn own_cache() -> anyhow::Result<PathBuf> {
     let caches = named.filter(|dir| dir.is_absolute()).or_else(at_home);
     caches
         .map(|dir| dir.join(OWN_CACHE))
-        .ok_or_else(|| failure(Kind::Config, "there is no home directory to keep files in between runs"))
+        .ok_or_else(|| failure(Kind::Config, "no home directory was found to keep files in between runs"))
         .hint(Kind::Config, "set HOME, or XDG_CACHE_HOME")
 }

@@ -366,7 +366,7 @@ pub fn verdict(verified: &[Verified]) -> anyhow::Result<()> {
     if let Some(runtime) = wrong.iter().find(runtime) {
         let name = runtime.name.rsplit(':').next().unwrap_or_default();
         hints.push(format!(
-            "`cargo xtask transfer-images REBUILD_RUNTIMES=true --only {name}` builds the runtime anew"
+            "`cargo xtask transfer-images REBUILD_RUNTIMES=true --only {name}` rebuilds the runtime"
         ));
     }
     Err(failure(Kind::Registry, message)).hint(Kind::Registry, hints.join("\n"))

@@ -87,7 +87,7 @@ impl Site {
         let wall_s = started.elapsed().as_secs_f64();
         let intervals = intervals(&fs::read_to_string(&builds)?)?;
         let builds = if contender == Contender::Bake { 1 } else { RUNTIMES.len() };
-        ensure!(intervals.len() == builds, "{} builds in the place of {builds}", intervals.len());
+        ensure!(intervals.len() == builds, "{} builds instead of {builds}", intervals.len());
         Ok(Turn { wall_s, outside_s: wall_s - covered(intervals) })
     }
 

@@ -14,7 +14,7 @@ pub const STATE_KEY: &str = ".terraform/terraform.tfstate";
 
 /// The version of terraform's state format that this program reads.
 const VERSION: u64 = 4;
-const NO_STATE: &str = "the state object is no terraform state";
+const NO_STATE: &str = "the state object is not a terraform state";
 
 /// The key for a grid that shares the bucket with another one. docs/iam-policy.json allows this location too.
 pub fn own_key(tag: &str) -> String {
@@ -103,7 +103,7 @@ pub async fn forget(aws: &Aws, store: &StateStore, resource_type: &str) -> anyho
     });
     let locked = store.put(&lock, holder.to_string().into_bytes(), If::Absent).await;
     let etag = locked
-        .and_then(|done| done.map_err(|_| failure(Kind::Terraform, "somebody else has locked it")))
+        .and_then(|done| done.map_err(|_| failure(Kind::Terraform, "it is locked by another process")))
         .context("could not lock the terraform state")?;
     let result = forget_locked(store, resource_type).await;
     let unlocked = store.delete(&lock, Some(&etag)).await;
@@ -204,7 +204,7 @@ mod tests {
         let said = refused(r#"{"version":3,"modules":[]}"#);
         assert!(said.contains("has version 3 of its format"), "{said}");
         for text in ["{}", "[]", "<xml>", "", r#"{"version":4,"resources":{}}"#] {
-            assert!(refused(text).contains("is no terraform state"), "{text}");
+            assert!(refused(text).contains("is not a terraform state"), "{text}");
         }
     }
 }

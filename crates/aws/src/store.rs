@@ -201,7 +201,7 @@ impl StateStore {
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn delete(&self, key: &str, etag: Option<&str>) -> anyhow::Result<()> {
-        let mut pauses = Pauses::new(self.retry_for, "to delete an object that somebody else writes");
+        let mut pauses = Pauses::new(self.retry_for, "to delete an object that another run is writing");
         for round in 1.. {
             let request = self.client.delete_object().bucket(&self.bucket).key(key);
             match request.set_if_match(etag.map(str::to_owned)).send().await {

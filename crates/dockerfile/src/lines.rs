@@ -114,7 +114,7 @@ pub(super) fn instruction(line: &str, number: usize) -> Result<Instruction, Faul
     let (keyword, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let keyword = keyword.to_ascii_uppercase();
     if !keyword.chars().all(|c| c.is_ascii_uppercase()) {
-        return Err(Fault::new(number, format!("`{}` is no instruction", excerpt(&keyword))));
+        return Err(Fault::new(number, format!("`{}` is not an instruction", excerpt(&keyword))));
     }
     let (flags, rest) = flags(rest.trim());
     Ok(Instruction { line: number, span: 0..0, keyword, flags, rest: rest.to_owned(), has_heredoc: false })

@@ -160,7 +160,7 @@ fn base_and_entry_point_go_where_the_dockerfile_takes_them() {
             "D:1: --platform=linux/arm64 is not the platform",
         ),
         ("RUN true\nFROM a/b:1\n", None, false, "D:1: RUN is before the first FROM"),
-        ("FROM a/b:1\nHELLO\n", None, false, "D:2: `HELLO` is no instruction"),
+        ("FROM a/b:1\nHELLO\n", None, false, "D:2: `HELLO` is not an instruction"),
         ("FROM a:1 AS x\nFROM b:1 AS X\n", None, false, "D:2: two stages are called x"),
         ("FROM a:1\nRUN <<EOF\ntrue\n", None, false, "D:2: the here-document EOF has no end"),
         ("", None, false, "D:1: it has no FROM"),

@@ -188,8 +188,9 @@ async fn refuse_dead_keys(grid: &Infrastructure<'_>, repositories: &[&Repository
     if dead.is_empty() {
         return Ok(());
     }
-    let message =
-        format!("repositories that somebody else made are encrypted with a key that cannot be used:{dead}");
+    let message = format!(
+        "repositories that this grid did not create are encrypted with a key that cannot be used:{dead}"
+    );
     Err(failure(Kind::Refused, message)).hint(
         Kind::Refused,
         "`aws kms enable-key`, or `aws kms cancel-key-deletion` and then that, brings the key back, and what it encrypts",
@@ -244,7 +245,7 @@ pub(super) async fn refuse_policies(
         return Ok(());
     }
     let message = format!(
-        "the policies of these repositories have statements that somebody else wrote, and would lose them:{theirs}"
+        "the policies of these repositories have statements that this grid did not write, and would lose them:{theirs}"
     );
     Err(failure(Kind::Refused, message)).hint(
         Kind::Refused,

@@ -123,7 +123,7 @@ impl<'a> Infrastructure<'a> {
             repositories: repositories?,
             rules: rules?,
             templates: templates?.into_iter().map(|template| (template.prefix.clone(), template)).collect(),
-            last_apply: last_apply.with_context(|| in_bucket("plan cache beside the terraform state"))?,
+            last_apply: last_apply.with_context(|| in_bucket("plan cache next to the terraform state"))?,
             unrecorded: Vec::new(),
         };
         check_owner(self, &inventory.state)?;

@@ -73,7 +73,7 @@ pub async fn with_left_key(grid: &Infrastructure<'_>, mut inventory: Inventory) 
             format!("{alias} points at the key {key}, which is not a key of this grid's that can be used");
         return Err(failure(Kind::Refused, message)).hint(
             Kind::Refused,
-            format!("take another TAG; `aws kms delete-alias --alias-name {alias}` deletes an alias that nobody needs"),
+            format!("take another TAG; `aws kms delete-alias --alias-name {alias}` deletes an alias that is not needed"),
         );
     }
     let why = "was left by destroy-images for other grids";

@@ -125,7 +125,7 @@ pub(super) async fn unlocked<T>(
         Err(_) => Err(error).hint(
             Kind::Terraform,
             format!(
-                "the terraform state stays locked: `aws s3 rm s3://{}/{lock}` removes the lock, by whoever may",
+                "the terraform state stays locked: `aws s3 rm s3://{}/{lock}` removes the lock; it needs s3:DeleteObject",
                 grid.store.bucket()
             ),
         ),

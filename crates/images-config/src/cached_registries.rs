@@ -42,10 +42,10 @@ pub(super) fn is_ecr(host: &str) -> bool {
 pub(super) fn check_role(arn: &str, account: Option<&str>) -> Result<(), String> {
     let fields: Vec<&str> = arn.splitn(6, ':').collect();
     let ["arn", _, "iam", "", owner, name] = fields.as_slice() else {
-        return Err(format!("`{arn}` is no ARN of an IAM role"));
+        return Err(format!("`{arn}` is not the ARN of an IAM role"));
     };
     if !name.starts_with("role/") || owner.len() != 12 {
-        return Err(format!("`{arn}` is no ARN of an IAM role"));
+        return Err(format!("`{arn}` is not the ARN of an IAM role"));
     }
     match account {
         Some(account) if account != *owner => {

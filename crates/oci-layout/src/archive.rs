@@ -89,7 +89,7 @@ fn write(file: &mut File, name: &str, size: u64, content: &mut impl Read) -> io:
     file.write_all(header.as_bytes())?;
     let copied = io::copy(content, file)?;
     if copied != size {
-        return Err(io::Error::other(format!("{name} has {copied} bytes in the place of {size}")));
+        return Err(io::Error::other(format!("{name} has {copied} bytes instead of {size}")));
     }
     let padding = size.next_multiple_of(BLOCK) - size;
     io::copy(&mut io::repeat(0).take(padding), file)?;

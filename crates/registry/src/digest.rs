@@ -17,7 +17,7 @@ pub struct Digest([u8; 32]);
 #[non_exhaustive]
 pub enum DigestError {
     /// The text is not `algorithm:hex`, or the hexadecimal part is not 64 lower-case digits.
-    #[error("`{0}` is no digest: `sha256:` and 64 lower-case hexadecimal digits are wanted")]
+    #[error("`{0}` is not a digest: expected `sha256:` and 64 lower-case hexadecimal digits")]
     Malformed(String),
     /// Another algorithm than sha256.
     #[error("digest algorithm `{0}` is not supported, sha256 is")]

@@ -24,7 +24,7 @@ pub struct Platform {
 
 /// A text that is not a platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a platform: os/architecture or os/architecture/variant is wanted, like linux/amd64")]
+#[error("`{0}` is not a platform: os/architecture or os/architecture/variant is expected, like linux/amd64")]
 pub struct PlatformError(String);
 
 impl Platform {

@@ -35,13 +35,13 @@ pub enum ReferenceError {
     #[error("an image name is empty")]
     Empty,
     /// The registry is not `host` or `host:port`.
-    #[error("`{0}` is no registry: a host, or host:port, is wanted")]
+    #[error("`{0}` is not a registry: expected a host, or host:port")]
     Registry(String),
     /// The repository has characters that no registry accepts.
     #[error("`{0}` is not a repository: it must be lower-case letters and digits, separated by . _ - and /")]
     Repository(String),
     /// The tag has characters that no registry accepts, or is too long.
-    #[error("`{0}` is no tag: up to {MAX_TAG} of A-Z a-z 0-9 _ . - are wanted, the first neither . nor -")]
+    #[error("`{0}` is not a tag: expected up to {MAX_TAG} of A-Z a-z 0-9 _ . -, the first neither . nor -")]
     Tag(String),
     /// The part behind `@` is not a digest.
     #[error(transparent)]

@@ -48,7 +48,7 @@ fn verdict(page: &Page) -> String {
         },
         Ending::Failed | Ending::Interrupted if !page.begun => "Nothing was changed.".to_owned(),
         Ending::Failed | Ending::Interrupted => format!(
-            "{} of {} done, which is kept; the same command goes on from there.",
+            "{} of {} done, which is kept; the same command continues from there.",
             count(&[State::Done]),
             units::count(work, "image")
         ),

@@ -132,7 +132,7 @@ pub enum RuntimeError {
     },
     /// The runtime tag was moved by another user or run since the plan.
     #[error(
-        "{image} was changed by somebody else since the plan: it was {} and is now {}. Nothing was overwritten; run the command again",
+        "{image} was changed by another tool since the plan: it was {} and is now {}. Nothing was overwritten; run the command again",
         shown(expected),
         shown(found)
     )]
@@ -145,7 +145,7 @@ pub enum RuntimeError {
         found: Option<Digest>,
     },
     /// The registry does not accept the documents about a build.
-    #[error("the SBOM and the provenance of {image} could not be put beside it")]
+    #[error("the SBOM and the provenance of {image} could not be attached to it")]
     Attestations {
         /// The build.
         image: String,
@@ -258,7 +258,7 @@ impl RuntimeError {
                 "add the registry to `insecure-registries` in the engine's daemon.json and restart it (podman: `insecure = true` in registries.conf)"
             }
             Self::Docker(DockerError::LostCache(_)) => {
-                "run again when nobody removes images on this engine; if it comes back, `docker builder prune` empties the builder's store (https://github.com/moby/buildkit/issues/6977)"
+                "run again when no other process removes images from this engine; if it happens again, `docker builder prune` empties the builder's store (https://github.com/moby/buildkit/issues/6977)"
             }
             Self::BaseUnknown { .. } => "correct the base in images.toml",
             Self::NotItsInputs { .. } => {

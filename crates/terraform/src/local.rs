@@ -50,7 +50,7 @@ pub fn keep_lock(module: &Path, copy: &Path) {
     }
     let seen = copy.with_file_name(SEEN);
     if let Err(error) = kept.and_then(|()| std::fs::write(seen, text)) {
-        tracing::debug!("{LOCK} could not be copied beside images.toml: {error}");
+        tracing::debug!("{LOCK} could not be copied next to images.toml: {error}");
     }
 }
 

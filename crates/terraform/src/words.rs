@@ -38,7 +38,7 @@ impl fmt::Display for Event {
         match self {
             Self::PlannedChange { address, action } => write!(f, "{} {address}", action.verb()),
             Self::Drift { address, action } => {
-                write!(f, "{address} was changed by somebody ({})", action.verb())
+                write!(f, "{address} was changed outside terraform ({})", action.verb())
             }
             Self::RefreshStart { address } => write!(f, "looking at {address}"),
             Self::RefreshComplete { address } => write!(f, "looked at {address}"),

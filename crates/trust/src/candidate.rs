@@ -76,7 +76,7 @@ impl Candidate {
         let parsed: Payload = serde_json::from_slice(&payload)
             .map_err(|why| Refusal::malformed(format!("its payload: {why}")))?;
         if !KINDS.contains(&parsed.critical.r#type.as_str()) {
-            return Err(Refusal::malformed("its payload is no signature of an image"));
+            return Err(Refusal::malformed("its payload is not a signature of an image"));
         }
         let signature = annotations
             .get(SIGNATURE)

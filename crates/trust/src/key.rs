@@ -20,7 +20,7 @@ const ED: &[u8] = &[0x2b, 0x65, 0x70];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The file is not PEM with a public key.
-    #[error("is no public key in PEM form (`-----BEGIN PUBLIC KEY-----`)")]
+    #[error("is not a public key in PEM form (`-----BEGIN PUBLIC KEY-----`)")]
     Pem,
     /// The file has the private key, which must not be used here.
     #[error("is a private key: name the public one")]

@@ -28,7 +28,7 @@ const TIME_STAMPING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x08];
 
 /// Why a file is not a trust root.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no trusted root of sigstore: {0}")]
+#[error("is not a trusted root of sigstore: {0}")]
 pub struct RootError(String);
 
 /// The authorities that certify signers, and logs that record when something was signed.

@@ -161,7 +161,7 @@ fn an_interrupted_run_says_so_and_what_was_done() {
         &[
             "<strong>Interrupted</strong> 2 of 3 images done, which is kept",
             "<dd>130 (interrupted)</dd>",
-            "2 of 3 images done; the same command goes on from there",
+            "2 of 3 images done; the same command continues from there",
             "not done\"",
         ],
     );

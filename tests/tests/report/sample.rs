@@ -243,7 +243,7 @@ pub fn interrupted() -> Page {
         message: "interrupted".to_owned(),
         causes: Vec::new(),
         hints: vec![
-            "11 of 14 images and 2 of 5 runtimes done; the same command goes on from there".to_owned(),
+            "11 of 14 images and 2 of 5 runtimes done; the same command continues from there".to_owned(),
         ],
     });
     for image in &mut page.images {

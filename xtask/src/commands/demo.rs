@@ -77,7 +77,7 @@ impl Demo {
         ListImages::default().run(&context).await?;
         printer.line("");
         printer.line(format!(
-            "what was started goes on running: `eval \"$({})\"` points your own tools at the emulated AWS, `{}` goes on with \
+            "what was started keeps running: `eval \"$({})\"` points your own tools at the emulated AWS, `{}` goes on with \
              it, `{}` ends it all",
             context.local_command("local env"),
             context.local_command(&format!("transfer-images --local{}", same_grid(&context))),

@@ -85,7 +85,7 @@ impl Own {
     fn take(&mut self, path: &Path, files: &[PathBuf]) -> Result<(), String> {
         let beside = |extension: &str| {
             let wanted = path.with_extension(extension);
-            let problem = format!("{} has no {} beside it", name(path), name(&wanted));
+            let problem = format!("{} has no {} next to it", name(path), name(&wanted));
             if files.contains(&wanted) { Ok(wanted) } else { Err(problem) }
         };
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -146,8 +146,8 @@ mod tests {
             [
                 ("badkey.corp", 0, false, told("client.key holds no PEM key")),
                 ("broken.corp", 0, false, told("ca.crt holds no PEM certificates")),
-                ("certless.corp", 0, false, told("client.key has no client.cert beside it")),
-                ("keyless.corp", 0, false, told("client.cert has no client.key beside it")),
+                ("certless.corp", 0, false, told("client.key has no client.cert next to it")),
+                ("keyless.corp", 0, false, told("client.cert has no client.key next to it")),
                 ("reg.corp:5000", 3, true, String::new()),
             ]
         );

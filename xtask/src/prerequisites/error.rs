@@ -88,6 +88,6 @@ fn other_text(pid: u32, address: Option<&str>) -> String {
         format!("a docker engine runs here already (process {pid}), but not where docker looks for it; ");
     match address {
         Some(address) => format!("{told}use it: export DOCKER_HOST={address}"),
-        None => format!("{told}set DOCKER_HOST to its address, or end it"),
+        None => format!("{told}set DOCKER_HOST to its address, or stop it"),
     }
 }

@@ -91,7 +91,7 @@ impl Completed {
                     .collect();
                 let done =
                     if parts.is_empty() { String::new() } else { format!("{} done; ", parts.join(" and ")) };
-                format!("{done}the same command goes on from there")
+                format!("{done}the same command continues from there")
             }
         };
         ending(Kind::Interrupted, Some(done), anyhow::anyhow!("interrupted"))
@@ -113,7 +113,7 @@ mod tests {
         completed.image_done();
         assert_eq!(
             render(&completed.interrupted()),
-            "error: interrupted\nhint: 2 of 13 images and 0 of 1 runtime done; the same command goes on from there"
+            "error: interrupted\nhint: 2 of 13 images and 0 of 1 runtime done; the same command continues from there"
         );
     }
 

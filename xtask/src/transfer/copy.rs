@@ -59,7 +59,7 @@ async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
         let kept = run.mirror.client().retag(&planned.job.target.with_digest(digest), &tag).await;
         kept.map_err(of_target)?;
         run.printer.warn(format!(
-            "{} was changed by somebody else; the previous image is kept as {tag}",
+            "{} was changed by another tool; the previous image is kept as {tag}",
             planned.job.target
         ));
     }

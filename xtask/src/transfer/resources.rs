@@ -115,7 +115,7 @@ impl Resources<'_> {
         let planned = planning::plan(infrastructure, terraform, &inventory, &variables, true).await?;
         if let Some(address) = planned.cut_off.first() {
             let message =
-                format!("{address} is marked for replacement again: somebody else works on this state");
+                format!("{address} is marked for replacement again: another process is changing this state");
             return Err(failure(Kind::Terraform, message)).hint(Kind::Terraform, "run it again");
         }
         Ok(Some(planned))

@@ -7,7 +7,7 @@ use images_config::RUNTIMES_REPOSITORY;
 use super::{Done, Run};
 
 /// The hint for a missing signature: ECR signs only at a push, and an existing build is not pushed again.
-const AGAIN: &str = "another `epoch` in images.toml has it built, pushed and signed anew";
+const AGAIN: &str = "change its `epoch` in images.toml to build, push and sign it again";
 
 /// Warns about each runtime of this run that is not signed, if images.toml asks for signatures. This does not fail the run: the
 /// runtimes themselves are in place.

@@ -27,7 +27,7 @@ pub(super) async fn read(client: &Client, name: &str) -> anyhow::Result<Policy> 
             let text = answer.and_then(|answer| answer.policy);
             let document = text.map(|text| serde_json::from_str(&text));
             Ok(Policy::Document(
-                document.transpose().context("the bucket's policy is no JSON")?.unwrap_or_default(),
+                document.transpose().context("the bucket's policy is not JSON")?.unwrap_or_default(),
             ))
         }
     }

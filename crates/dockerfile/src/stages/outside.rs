@@ -74,7 +74,7 @@ pub(super) fn step(
         // These instructions take nothing from elsewhere; `ONBUILD` only affects builds on this image.
         "CMD" | "ENTRYPOINT" | "EXPOSE" | "HEALTHCHECK" | "LABEL" | "MAINTAINER" | "ONBUILD" | "SHELL"
         | "STOPSIGNAL" | "USER" | "VOLUME" | "WORKDIR" => {}
-        other => return Err(Fault::new(line, format!("`{}` is no instruction", excerpt(other)))),
+        other => return Err(Fault::new(line, format!("`{}` is not an instruction", excerpt(other)))),
     }
     Ok(())
 }

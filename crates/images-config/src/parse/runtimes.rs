@@ -177,7 +177,7 @@ fn own_files(
         match sources.resolve(text) {
             Ok(path) if is_kind(&path) => Some(path),
             Ok(_) => {
-                node.fail(format!("`{text}` is no {kind}"));
+                node.fail(format!("`{text}` is not a {kind}"));
                 None
             }
             Err(why) => {

@@ -342,7 +342,7 @@ fine = { upstream = "210987654321.dkr.ecr.eu-west-1.amazonaws.com", custom_role_
         "images.toml has 12 errors",
         "pull_through.role.custom_role_arn: this is for another ECR as upstream alone",
         "pull_through.part.upstream_repository_prefix: this is for another ECR as upstream alone",
-        "pull_through.user.custom_role_arn: `arn:aws:iam::123456789012:user/cache` is no ARN of an IAM role",
+        "pull_through.user.custom_role_arn: `arn:aws:iam::123456789012:user/cache` is not the ARN of an IAM role",
         "pull_through.away.custom_role_arn: the role is of account 210987654321",
         "images.toml:6:7: pull_through.mcr: ECR's pull-through cache does not support `mcr.microsoft.com`",
         "images.toml:7:13: pull_through.dockerhub: ECR does not know `docker.io`",

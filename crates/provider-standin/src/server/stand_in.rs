@@ -56,7 +56,7 @@ fn object(value: Option<DynamicValue>) -> anyhow::Result<Option<Object>> {
     match decode(value)? {
         Value::Null => Ok(None),
         Value::Object(object) => Ok(Some(object)),
-        other => Err(anyhow!("terraform sent {other:?} in the place of an object")),
+        other => Err(anyhow!("terraform sent {other:?} instead of an object")),
     }
 }
 

@@ -153,7 +153,7 @@ impl Registry {
         };
         let fetched = credentials.get(server, stale.as_ref()).await.map_err(|error| self.unknown(error))?;
         if stale.is_some() && (fetched.is_none() || fetched == stale) {
-            let message = "the credential is refused and there is no other".to_owned();
+            let message = "the credential was refused, and there is no other one".to_owned();
             return Err(self.error(ErrorKind::Unauthorized { message }));
         }
         held.insert(server.namespace().to_owned(), fetched.clone());

@@ -67,8 +67,8 @@ pub(super) fn read(body: &[u8]) -> Result<Token, &'static str> {
     if body.trim_ascii().is_empty() {
         return Err("nothing");
     }
-    let body: Value = serde_json::from_slice(body).map_err(|_| "what is no JSON")?;
-    let fields = body.get(0).unwrap_or(&body).as_object().ok_or("JSON that is no object")?;
+    let body: Value = serde_json::from_slice(body).map_err(|_| "what is not JSON")?;
+    let fields = body.get(0).unwrap_or(&body).as_object().ok_or("JSON that is not an object")?;
     let get = |name: &'static str| {
         let is_it = |key: &str| key.replace('_', "").eq_ignore_ascii_case(name);
         fields.iter().filter(move |(key, _)| is_it(key)).map(|(_, value)| value)
@@ -111,9 +111,9 @@ mod tests {
         for (body, is) in [
             ("", "nothing"),
             (" \n", "nothing"),
-            ("token", "what is no JSON"),
-            ("\"token\"", "JSON that is no object"),
-            ("[]", "JSON that is no object"),
+            ("token", "what is not JSON"),
+            ("\"token\"", "JSON that is not an object"),
+            ("[]", "JSON that is not an object"),
             ("{}", "JSON without a token"),
             (r#"{"token":""}"#, "JSON without a token"),
             (r#"{"token":"a\nb"}"#, "a token that cannot be sent"),

@@ -127,7 +127,7 @@ impl Address {
     /// The address that a user has named.
     fn named(url: &str) -> Result<Self, ErrorKind> {
         let refused = |reason| ErrorKind::UnsafeLocation { url: location::shown(url), reason };
-        let mut origin = Url::parse(url).map_err(|_| refused("it is no URL"))?;
+        let mut origin = Url::parse(url).map_err(|_| refused("it is not a URL"))?;
         if !matches!(origin.scheme(), "http" | "https") || origin.host_str().is_none() {
             return Err(refused("a route is an http or https address"));
         }
@@ -142,7 +142,7 @@ impl Address {
     /// The address that a registry's name means.
     fn own(registry: &str) -> Result<Self, ErrorKind> {
         let address = if registry == DOCKER_HUB { DOCKER_HUB_ADDRESS } else { registry };
-        let malformed = |_| ErrorKind::Protocol(format!("`{registry}` is no host"));
+        let malformed = |_| ErrorKind::Protocol(format!("`{registry}` is not a host"));
         let mut origin = Url::parse(&format!("https://{address}/")).map_err(malformed)?;
         if location::is_loopback(&origin) {
             origin = Url::parse(&format!("http://{address}/")).map_err(malformed)?;

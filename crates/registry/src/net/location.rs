@@ -18,7 +18,7 @@ pub(crate) fn resolve(asked: &Url, text: &str) -> Result<Url, ErrorKind> {
     if text.len() > size_limits::HEADER {
         return Err(refused("it is too long"));
     }
-    let url = asked.join(text).map_err(|_| refused("it is no URL"))?;
+    let url = asked.join(text).map_err(|_| refused("it is not a URL"))?;
     let url = encrypted(asked, url);
     // With escapes it may be longer than it was sent, and than the HTTP library accepts.
     if url.as_str().len() > MOST {

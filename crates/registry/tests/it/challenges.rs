@@ -222,7 +222,7 @@ fn tokens_are_taken_in_many_forms_and_what_is_none_is_told_at_once_of_the_token_
             (200, page, Some("a web page (HTTP 200)")),
             (200, "", Some("nothing (HTTP 200)")),
             (204, "", Some("nothing (HTTP 204)")),
-            (200, "good", Some("what is no JSON (HTTP 200)")),
+            (200, "good", Some("what is not JSON (HTTP 200)")),
             (200, "{\"jwt\":\"good\"}", Some("JSON without a token (HTTP 200)")),
             (404, "", Some("HTTP 404")),
             (404, page, Some("HTTP 404: a web page")),

@@ -75,7 +75,7 @@ impl Descriptor {
     }
 
     fn digest(&self) -> Result<Digest, ArchiveError> {
-        let missing = |_| ArchiveError::Missing { what: format!("digest in the place of `{}`", self.digest) };
+        let missing = |_| ArchiveError::Missing { what: format!("digest instead of `{}`", self.digest) };
         self.digest.parse().map_err(missing)
     }
 

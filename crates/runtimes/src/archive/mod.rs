@@ -51,7 +51,7 @@ pub enum ArchiveError {
         source: serde_json::Error,
     },
     /// There is more than one image, so it is unclear which one to use.
-    #[error("the container client saved {count} images in the place of one")]
+    #[error("the container client saved {count} images instead of one")]
     Several {
         /// How many.
         count: usize,

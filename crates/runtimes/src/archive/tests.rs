@@ -161,7 +161,7 @@ fn an_index_in_an_index_without_dockers_list_leads_to_the_one_image_that_is_ther
 
     let other = layout.image(b"other");
     let error = layout.open(&[image, other]).unwrap_err();
-    assert_eq!(error.to_string(), "the container client saved 2 images in the place of one");
+    assert_eq!(error.to_string(), "the container client saved 2 images instead of one");
     let error = layout.open(&[]).unwrap_err();
     assert_eq!(error.to_string(), "the saved image has no image");
 }

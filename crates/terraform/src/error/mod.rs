@@ -39,7 +39,7 @@ pub enum TerraformError {
         holder: Box<LockHolder>,
     },
     /// The state changed after the plan was made.
-    #[error("the plan is out of date: somebody changed the state after it was made")]
+    #[error("the plan is out of date: the state was changed after it was made")]
     StalePlan,
     /// The directory is initialised for another state.
     #[error("{} is initialised for another state", dir.display())]

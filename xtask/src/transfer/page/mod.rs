@@ -92,7 +92,7 @@ impl Place {
                 return Err(failure(Kind::Usage, format!("{} is a directory", shown())));
             }
             Ok(found) if !found.is_file() => {
-                return Err(failure(Kind::Usage, format!("{} is no file", shown())));
+                return Err(failure(Kind::Usage, format!("{} is not a file", shown())));
             }
             Ok(found) if found.permissions().readonly() => {
                 return Err(failure(Kind::Usage, format!("{} is read-only", shown())));
@@ -151,7 +151,7 @@ mod tests {
         refused(dir.path(), "is a directory");
         refused(&path("missing/run.html"), "cannot be written");
         assert!(!path("missing").exists());
-        refused(Path::new("/dev/null"), "is no file");
+        refused(Path::new("/dev/null"), "is not a file");
         std::fs::write(path("kept.html"), "kept").unwrap();
         let mut permissions = std::fs::metadata(path("kept.html")).unwrap().permissions();
         permissions.set_readonly(true);

@@ -264,7 +264,7 @@ fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
             let whose = match (ours, same_source) {
                 (true, false) => "upstream has moved",
                 (true, true) => "other platforms are wanted",
-                (false, _) => "changed by somebody else; kept under another tag",
+                (false, _) => "changed by another tool; kept under another tag",
             };
             ("replace", format!("{whose}: was {previous}"), Some(content.digest), content.bytes, None)
         }
