@@ -10,7 +10,7 @@
 //! | `platforms` | list, default `["linux/amd64"]` | for images and runtimes that name none |
 //! | `attestations` | true or false, default true | an SBOM and a provenance for each built runtime ([docs/attestations.md](../../../docs/attestations.md)) |
 //! | `prime` | list of `prefix/name:tag` | pulled through ECR's cache by transfer-images |
-//! | `min_age` | `"3d"`, or a table of `"source/*" = "3d"` | how long a digest has to be known before it is locked, copied or built upon ([docs/min-age.md](../../../docs/min-age.md)) |
+//! | `min_age` | `"3d"`, or a table of `"source/*" = "3d"` | how long a digest must be known before it is locked, copied or built upon ([docs/min-age.md](../../../docs/min-age.md)) |
 //! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | images to copy; the default tag is the source's; `platforms` may be `"all"`; `artifacts` also copies signatures |
 //! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch, dockerfile, context, target, base_argument, entry_point_argument }` | runtimes to build into the repository `lambda` ([docs/dockerfiles.md](../../../docs/dockerfiles.md)) |
 //! | `[pull_through]` | `prefix = "registry"` or `{ upstream, credential_arn, custom_role_arn, upstream_repository_prefix }` | ECR's pull-through cache rules |
