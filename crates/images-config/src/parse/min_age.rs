@@ -48,7 +48,7 @@ fn age<'a>(node: &Node<'a>) -> Option<(SignedDuration, &'a str)> {
         Err(_) => {
             node.fail_with(
                 format!("`{text}` is not a time"),
-                "days, hours or minutes, as in \"3d\" or \"36h\"",
+                "weeks, days, hours or minutes, as in \"3d\" or \"36h\"",
             );
             None
         }
