@@ -17,10 +17,10 @@ use crate::ui::Format;
      `cargo xtask transfer-images TAG=x REGION=y`.\n\n{EXIT_CODES}"
 ))]
 pub struct Cli {
-    /// What holds for every command.
+    /// The options of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
     /// The command's name.

@@ -24,7 +24,7 @@ pub const MIN_LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// A plan, and its file, which is deleted when this is dropped.
 pub struct Planned {
-    /// What it says.
+    /// The changes in it.
     pub plan: terraform::Plan,
     /// Existing resources that are tainted because their creation was interrupted: the plan would replace them, so it is not
     /// applied before [`put_right`](super::recovery::put_right) has removed the taint.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::redact_logins::without_logins;
 
-/// One mistake in a file.
+/// An error in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The line, counted from 1.

@@ -19,7 +19,7 @@ pub enum ProcessError {
         /// The program's name.
         program: String,
     },
-    /// The operating system refused to start it.
+    /// It could not be started.
     #[error("could not start {program}")]
     Start {
         /// The program's name.
@@ -46,7 +46,7 @@ pub enum ProcessError {
         /// The output limit.
         bytes: u64,
     },
-    /// It ran and failed.
+    /// It ended with an error.
     #[error("`{command}` ended with {status}{}", tail_text(tail))]
     Failed {
         /// The command line, without the text sent to stdin.

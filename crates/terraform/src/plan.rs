@@ -29,7 +29,7 @@ pub struct Change {
     pub kind: String,
     /// Its key in `for_each`, if any.
     pub index: Option<String>,
-    /// What is done with it.
+    /// The action on it.
     pub action: Action,
     /// The reason, by terraform's name for it.
     pub reason: Option<String>,

@@ -27,7 +27,7 @@ pub use table::{Table, wrap};
 
 use crate::program::spoken;
 
-/// How results reach stdout.
+/// The format of results on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.

@@ -39,7 +39,7 @@ pub struct Repository {
 /// A pull-through cache rule in ECR. It serialises in the format of the module's variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Rule {
-    /// The registry behind it.
+    /// The upstream registry.
     pub upstream: String,
     /// The secret with the login to it.
     pub credential_arn: Option<String>,

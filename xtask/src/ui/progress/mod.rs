@@ -25,9 +25,9 @@ const ERASE: &str = "\r\x1b[J";
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// On a terminal.
+    /// As redrawn lines on a terminal.
     Drawn,
-    /// In a log.
+    /// As lines in a log.
     Logged,
     /// Not at all.
     Not,
