@@ -112,14 +112,14 @@ impl Profiles {
         }
         let known: BTreeSet<&str> = self.0.profiles().collect();
         let known = match known.len() {
-            0 => "none in ~/.aws/config and ~/.aws/credentials".to_owned(),
-            _ => known.into_iter().collect::<Vec<_>>().join(", "),
+            0 => "none is configured".to_owned(),
+            _ => format!("available: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
         };
-        Err(failure(
+        let (name, by) = (&chosen.name, chosen.by);
+        Err(failure(Kind::Credentials, format!("there is no AWS profile {name} (from {by})"))).hint(
             Kind::Credentials,
-            format!("there is no AWS profile {} (from {})", chosen.name, chosen.by),
-        ))
-        .hint(Kind::Credentials, format!("available profiles: {known}"))
+            format!("no profile {name} in ~/.aws/config and ~/.aws/credentials; {known}"),
+        )
     }
 
     /// A value of a profile.

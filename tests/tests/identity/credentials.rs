@@ -11,13 +11,16 @@ fn each_way_to_have_no_credentials_has_its_own_hint() {
         (
             "",
             &[("AWS_PROFILE", "nobody")][..],
-            &["there is no AWS profile nobody (from AWS_PROFILE)", "hint: available profiles: bank, broken"]
-                [..],
+            &[
+                "there is no AWS profile nobody (from AWS_PROFILE)",
+                "hint: no profile nobody in ~/.aws/config",
+                "available: bank, broken",
+            ][..],
         ),
         (
             "--profile nobody",
             KEYS,
-            &["there is no AWS profile nobody (from --profile)", "available profiles: ", "bank"],
+            &["there is no AWS profile nobody (from --profile)", "available: ", "bank"],
         ),
         (
             "",
