@@ -111,8 +111,8 @@ pub struct Manifest {
     media_type: String,
     bytes: Bytes,
     digest: Digest,
-    /// Whether each reader finds the same fields in `bytes`.
-    names: Result<(), Ambiguous>,
+    /// A field in `bytes` that readers take differently. Boxed: the manifest of every image is kept.
+    ambiguous: Option<Box<Ambiguous>>,
 }
 
 /// What an image manifest names.
@@ -182,8 +182,8 @@ impl Manifest {
     /// Wraps `bytes` of the media type that the registry's `Content-Type` named.
     pub fn new(media_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let names = names::check(&bytes, &names::MANIFEST);
-        Self { media_type: bare(&media_type.into()), digest: Digest::of(&bytes), bytes, names }
+        let ambiguous = names::check(&bytes, &names::MANIFEST).err().map(Box::new);
+        Self { media_type: bare(&media_type.into()), digest: Digest::of(&bytes), bytes, ambiguous }
     }
 
     /// A manifest from a server that does not know manifests' media types (a plain store says `binary/octet-stream`, a file
@@ -261,7 +261,9 @@ pub(crate) fn subject(manifest: &Manifest) -> Option<Digest> {
 /// A manifest that contradicts its reply's media type is refused: one reader would read it as an image, the next as an index
 /// ([CVE-2021-41190](https://github.com/opencontainers/distribution-spec/security/advisories/GHSA-mc8v-mgrf-8f4m)).
 fn shape(manifest: &Manifest) -> Result<Shape<'_>, ManifestError> {
-    manifest.names.clone()?;
+    if let Some(ambiguous) = &manifest.ambiguous {
+        return Err((**ambiguous).clone().into());
+    }
     let shape: Shape<'_> =
         serde_json::from_slice(&manifest.bytes).map_err(|error| ManifestError::Json(error.to_string()))?;
     let inside = shape.media_type.as_deref().map(bare).filter(|inside| !inside.is_empty());

@@ -183,11 +183,14 @@ impl Check<'_> {
             for (digest, optional) in level.iter().flat_map(|manifest| walk.take(manifest, depth)) {
                 *children.entry(digest).or_insert(true) &= optional;
             }
-            let reads = children.into_iter().map(|(digest, optional)| async move {
-                let found = self.read(&target.with_digest(digest)).await?;
-                Ok::<_, Error>((digest, optional, found))
+            // Boxed: a bare future is in memory twice, here and in the stream's task.
+            let reads = children.into_iter().map(|(digest, optional)| {
+                async move {
+                    let found = self.read(&target.with_digest(digest)).await?;
+                    Ok::<_, Error>((digest, optional, found))
+                }
+                .boxed()
             });
-            let reads: Vec<_> = reads.collect();
             let found: Vec<_> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
             level = found.into_iter().filter_map(|found| walk.found(found)).collect();
             if level.is_empty() {
@@ -226,12 +229,15 @@ impl Check<'_> {
         let digests = blobs.iter().map(|blob| blob.digest);
         let known = if self.deep { None } else { blob::sizes(self.mirror, target, digests).await? };
         let known = known.as_ref();
-        let looks = blobs.iter().map(|blob| async move {
-            let kind = match known {
-                Some(sizes) => compare(blob, sizes.get(&blob.digest).copied()),
-                None => self.blob(image, target, blob).await?,
-            };
-            Ok::<_, Error>(kind.map(|kind| Difference { digest: blob.digest, kind }))
+        let looks = blobs.iter().map(|blob| {
+            async move {
+                let kind = match known {
+                    Some(sizes) => compare(blob, sizes.get(&blob.digest).copied()),
+                    None => self.blob(image, target, blob).await?,
+                };
+                Ok::<_, Error>(kind.map(|kind| Difference { digest: blob.digest, kind }))
+            }
+            .boxed()
         });
         let looks: Vec<_> = looks.collect();
         let found = stream::iter(looks).buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
