@@ -64,7 +64,7 @@ impl Ages {
         let Some(rule) = rules.filter_map(|want| want.min_age).next() else { return Ok(None) };
         let Some(lock) = context.lock()? else {
             let message =
-                format!("{rule}: min_age needs images.lock, which records when each digest was first seen");
+                format!("{rule}: there is no images.lock, which records when each digest was first seen");
             return Err(failure(Kind::Config, message)).hint(
                 Kind::Config,
                 "`cargo xtask lock` begins it; --allow-fresh NAME takes an image without",

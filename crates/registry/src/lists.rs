@@ -108,6 +108,12 @@ pub async fn referrers(
                 next = link.filter(|link| *link != url);
             }
             Err(error) if knows_no_referrers(&error) => {
+                let is_refused =
+                    matches!(error.kind(), ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. });
+                // What the tag says would hide a missing permission.
+                if is_refused && client.connection.profile(reference.registry()).lists_referrers {
+                    return Err(error);
+                }
                 return referrers_by_tag(client, reference, digest).await;
             }
             Err(error) => return Err(error),

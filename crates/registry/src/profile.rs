@@ -15,6 +15,9 @@ pub struct Profile {
     /// Whether a mount from a blob's own repository says whether it has the blob: one request instead of a HEAD and the start
     /// of an upload.
     pub answers_probes: bool,
+    /// Whether it has the referrers API. Then a refused query is final. From other registries it may mean that they do not know the
+    /// API.
+    pub lists_referrers: bool,
     /// Whether it accepts blobs of zero bytes.
     pub takes_empty_blobs: bool,
     /// The endings of the names of the hosts that it keeps blobs at. They may lead into the caller's own network, even if the
@@ -29,6 +32,7 @@ impl Default for Profile {
             mounts: Mounts::Anytime,
             creates_repositories: true,
             answers_probes: true,
+            lists_referrers: false,
             takes_empty_blobs: true,
             storage: &[],
         }

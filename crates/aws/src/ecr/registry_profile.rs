@@ -5,8 +5,8 @@ use registry::{Mounts, Profile, Quotas};
 use crate::endpoints::registry_ends;
 
 /// [Amazon ECR's quotas](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html) and differences: repositories
-/// must exist before a push, empty blobs are refused, and a mount from the blob's own repository is not documented. Layers are
-/// stored in S3.
+/// must exist before a push, empty blobs are refused, and a mount from the blob's own repository is not documented. The
+/// referrers API needs a permission of its own. Layers are stored in S3.
 pub const ECR: Profile = Profile {
     quotas: Quotas {
         manifest_reads: Some(2_000),
@@ -19,6 +19,7 @@ pub const ECR: Profile = Profile {
     mounts: Mounts::Committed,
     creates_repositories: false,
     answers_probes: false,
+    lists_referrers: true,
     takes_empty_blobs: false,
     storage: &[
         ".amazonaws.com",
@@ -41,6 +42,7 @@ const ECR_PUBLIC: Profile = Profile {
         upload_starts: Some(10),
         upload_ends: Some(10),
     },
+    lists_referrers: false,
     storage: &[],
     ..ECR
 };

@@ -21,7 +21,7 @@ use crate::artifacts;
 use crate::support::faults::Rule;
 use crate::support::images::{TestImage, bytes, image, index};
 use crate::support::odd::{ODD, answer, odd};
-use crate::support::{Fake, Fault, client, copied, copy, location, pair, reply, run};
+use crate::support::{Fake, Fault, client, copied, copy, knowing, location, pair, profile, reply, run};
 
 fn small() -> TestImage {
     image("a", &[bytes("l", 5_000)])
@@ -212,6 +212,10 @@ fn a_registry_that_refuses_to_list_referrers_has_their_list_under_its_tag() {
             assert_eq!(copied.warnings, Vec::<String>::new());
             assert_eq!(signed.lacking(target, false), Vec::<String>::new());
         }
+        // A registry that is known to have the API refuses the caller.
+        let client_of_ecr = knowing(&third, profile(true));
+        let error = lists::referrers(&client_of_ecr, &third.name("r"), Digest::of(b"x")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unauthorized { .. }), "{error}");
         // Who may not read at all is told so.
         third.on(Rule::new("GET", "/manifests/", Fault::error(403, "DENIED", "no", Vec::new())).times(9));
         let error = lists::referrers(&client(), &third.name("r"), Digest::of(b"x")).await.unwrap_err();

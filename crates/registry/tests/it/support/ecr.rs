@@ -15,6 +15,7 @@ pub const ECR: Profile = Profile {
     mounts: Mounts::Committed,
     creates_repositories: false,
     answers_probes: false,
+    lists_referrers: true,
     takes_empty_blobs: false,
     storage: &[".amazonaws.com"],
 };
