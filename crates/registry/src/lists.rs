@@ -90,6 +90,7 @@ pub async fn referrers(
         manifests: Vec<Box<RawValue>>,
     }
     let malformed = |error| Error::of(reference, ErrorKind::Manifest(error));
+    let has_api = client.connection.profile(reference.registry()).lists_referrers;
     let mut next = Some(client.connection.url(reference, &format!("referrers/{digest}"))?);
     let mut found = Vec::new();
     for _ in 0..size_limits::LIST_PAGES {
@@ -107,13 +108,7 @@ pub async fn referrers(
                 }
                 next = link.filter(|link| *link != url);
             }
-            Err(error) if knows_no_referrers(&error) => {
-                let is_refused =
-                    matches!(error.kind(), ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. });
-                // What the tag says would hide a missing permission.
-                if is_refused && client.connection.profile(reference.registry()).lists_referrers {
-                    return Err(error);
-                }
+            Err(error) if knows_no_referrers(&error, has_api) => {
                 return referrers_by_tag(client, reference, digest).await;
             }
             Err(error) => return Err(error),
@@ -244,13 +239,13 @@ async fn page_once<T: DeserializeOwned>(
     Ok((page, next))
 }
 
-fn knows_no_referrers(error: &Error) -> bool {
+fn knows_no_referrers(error: &Error, has_api: bool) -> bool {
     match error.kind() {
         ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } => true,
         // Of what it did not know yet, Harbor said that it is not allowed
         // ([regclient#389](https://github.com/regclient/regclient/pull/389)). A client that may not read is refused at the tag,
-        // too.
-        ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => true,
+        // too. Where the API is known to be there, the tag would hide a missing permission.
+        ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => !has_api,
         // Servers that send their own front page for an unknown path.
         ErrorKind::Page { status } => *status < 300,
         ErrorKind::Refused { status, .. } => matches!(status, 400 | 405 | 406 | 501),

@@ -119,7 +119,7 @@ pub fn not_compared<'a>(images: impl Iterator<Item = (&'a registry::Error, Strin
         told.entry(key).or_insert_with(|| (error, Vec::new())).1.push(name);
     }
     let line = |((registry, silent), (error, images)): ((&str, bool), (&registry::Error, Vec<String>))| {
-        let said = if silent { "does not answer" } else { "refused the request" };
+        let said = if silent { "does not answer" } else { "gives no usable answer" };
         let (kind, images) = (error.kind(), images.join(", "));
         format!("{registry} {said} ({kind}{}); not compared with upstream: {images}", innermost(error))
     };
