@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use crate::copies;
 
-    /// Layers without configurations: within one percent of the numbers in the issue.
+    /// Layers without configurations: within one percent of the intended numbers.
     fn figures(shape: &Shape) -> (usize, usize, f64, f64) {
         let mut unique = BTreeMap::new();
         let (mut pairs, mut bytes) = (shape.len(), 0);

@@ -1,4 +1,4 @@
-//! The whole bench on a tiny set: real registries, the floor, and skopeo where it is installed.
+//! The whole benchmark on a tiny set: real registries, the floor, and skopeo if it is installed.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ fn bench() -> std::process::Command {
     std::process::Command::new(env!("CARGO_BIN_EXE_bench"))
 }
 
-/// Registries are Debian's `docker-registry`: without it this fails and says so.
+/// The registries are Debian's `docker-registry`: if it is missing, this test fails with a message.
 #[test]
 fn a_tiny_set_is_copied_measured_and_reported() {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-smoke");
@@ -37,7 +37,7 @@ fn a_tiny_set_is_copied_measured_and_reported() {
         assert!(floor["cold"]["target"]["bytes_in"].as_u64().unwrap() > 700 << 10);
         let skopeo = row("skopeo-x4");
         if which::which("skopeo").is_ok() {
-            // The bench itself holds the digests against the source's: a wrong copy has no figures.
+            // The benchmark itself compares the digests with the source's: a wrong copy has no figures.
             assert_eq!(skopeo["cold"]["runs"], 2, "{stderr}");
             assert_eq!(skopeo["idle"]["runs"], 2, "{stderr}");
             assert!(skopeo["cold"]["cpu_s"].as_f64().unwrap() > 0.0);

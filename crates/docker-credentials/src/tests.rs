@@ -31,8 +31,8 @@ impl Fixture {
         let path = self.dir.path().join(format!("docker-credential-{name}"));
         let note = self.dir.path().join("asked");
         let text = format!("#!/bin/sh\nread -r host\necho \"$1 $host\" >> '{}'\n{script}\n", note.display());
-        // Written by another program: a file that this process has open for writing may be inherited by a child that another test starts at
-        // that time, and a program that is open for writing cannot be started.
+        // Written by another program: if this process had the file open for writing, a child that another test starts at that
+        // moment could inherit it, and a program that is open for writing cannot be started.
         Cmd::new("sh")
             .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
             .arg(path)

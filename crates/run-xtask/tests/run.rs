@@ -1,4 +1,4 @@
-//! The program, with a cargo that only says what cargo says, and beside a tool that tells how it was called.
+//! The program, with a fake cargo that only prints cargo's lines, and next to it a tool that prints its arguments.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -11,12 +11,12 @@ fn script(path: &Path, lines: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Runs it beside an `xtask`, with a cargo that does `lines`.
+/// Runs it next to an `xtask`, with a cargo that runs `lines`.
 fn run(lines: &str) -> Output {
     run_with(&["list-images", "a b"], Some("echo \"xtask: $*\"; exit 9"), lines)
 }
 
-/// Runs it with these arguments beside a tool that does `tool`, or no tool.
+/// Runs it with these arguments next to a tool that runs `tool`, or without a tool.
 fn run_with(arguments: &[&str], tool: Option<&str>, lines: &str) -> Output {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let program = dir.path().join("run-xtask");
@@ -34,7 +34,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-// One test: a program that is written while another thread starts one cannot be run ("text file busy").
+// One test: a program that is written while another thread starts a process cannot be started ("text file busy").
 #[test]
 fn what_is_compiled_is_seen_and_nothing_else_and_what_does_not_compile_does_not_run() {
     let ran = run("[ \"$*\" = 'build --package xtask' ] && echo '    Finished `dev` profile in 0.1s' >&2");
@@ -49,7 +49,7 @@ fn what_is_compiled_is_seen_and_nothing_else_and_what_does_not_compile_does_not_
     assert_eq!((text(&ran.stdout), text(&ran.stderr)), ("", "error: could not compile\n"));
     assert_eq!(ran.status.code(), Some(101));
 
-    // Help needs no tool; where there is one, it is asked.
+    // Help does not need the tool; if it exists, it prints the help.
     for (arguments, words) in [
         (&[][..], "The commands that most people need:"),
         (&["--help"], "Commands:\n"),

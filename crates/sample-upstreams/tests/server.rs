@@ -1,4 +1,4 @@
-//! The sample upstreams over HTTP: what a registry client meets at the real ones.
+//! The sample upstreams over HTTP, with the behaviour of the real registries.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -21,7 +21,7 @@ struct Upstream {
 
 impl Upstream {
     async fn start(config: Config) -> Self {
-        // The other crates of this tree decide it in their own `main`.
+        // The other crates of this workspace choose it in their own `main`.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let store = build(dir.path(), &Options { scale: Scale::Small }).unwrap();
@@ -159,7 +159,7 @@ async fn docker_hub_wants_a_token_for_the_repository_and_counts_gets_alone() {
         );
         assert_eq!(headers["ratelimit-limit"], "2;w=21600");
     }
-    // The others neither count nor ask.
+    // The other registries neither count pulls nor require a token.
     let (status, headers, _) = upstream.get("/v2/ghcr.io/kedacore/keda/manifests/2.11.2", &[]).await;
     assert_eq!((status, headers.contains_key("ratelimit-limit")), (StatusCode::OK, false));
 }
@@ -194,7 +194,7 @@ async fn what_is_not_there_is_said_in_the_registrys_words() {
     for (path, code) in [
         ("/v2/ghcr.io/nobody/nothing/manifests/1", "NAME_UNKNOWN"),
         ("/v2/ghcr.io/kedacore/keda/manifests/1", "MANIFEST_UNKNOWN"),
-        // Of another repository: a registry does not give it out under this name.
+        // A blob of another repository: the registry does not serve it under this name.
         ("/v2/ghcr.io/kedacore/keda/blobs/sha256:0000", "BLOB_UNKNOWN"),
     ] {
         let (status, _, body) = upstream.get(path, &[]).await;
@@ -267,7 +267,7 @@ fn a_build_is_repeatable_and_a_killed_one_leaves_no_trace() {
     let options = Options { scale: Scale::Small };
     let first = build(&data("a"), &options).unwrap();
     let digest = |store: &Store| store.digest("docker.io/curlimages/curl", "7.85.0").unwrap();
-    // What a killed build leaves: a half-made directory under its temporary name.
+    // The remains of a killed build: an incomplete directory under its temporary name.
     std::fs::create_dir_all(data("b").join(".building-1/blobs")).unwrap();
     assert!(Store::open(&data("b")).unwrap_err().to_string().contains("sample-upstreams build"));
     let second = build(&data("b"), &options).unwrap();

@@ -1,11 +1,11 @@
-//! What is right passes; each way to be wrong is found, by its name.
+//! A correct call passes; each kind of mistake is found and named.
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 use service_models::{Checked, Exchange, Models, Side};
 use tempfile::TempDir;
 
-/// Small models, laid out as botocore's.
+/// Small models in botocore's format.
 fn models() -> (TempDir, Models) {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in [
@@ -31,7 +31,7 @@ fn signed(service: &str) -> String {
     )
 }
 
-/// What a call of ECR's is found wrong for.
+/// The mistakes found in a call of ECR.
 fn ecr(input: &str, status: u16, output: &str) -> String {
     let json = "application/x-amz-json-1.1";
     let exchange = Exchange {
@@ -140,7 +140,7 @@ fn each_wrong_request_is_found_with_who_made_it() {
 
 const EMPTY: &str = "<AssumeRoleResult/>";
 
-/// What a call of STS's is found wrong for; `inner` stands below the answer's root.
+/// The mistakes found in a call of STS; `inner` is below the answer's root.
 fn sts(form: &str, inner: &str) -> String {
     let answer = format!(
         "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{inner}<ResponseMetadata><RequestId>1</RequestId>\
@@ -202,7 +202,7 @@ fn forms_and_their_answers() {
     assert!(sts_answer(ROLE, 400, &refusal(space, "NoSuch")).contains("does not end with NoSuch"));
 }
 
-/// What a call of S3's is found wrong for.
+/// The mistakes found in a call of S3.
 fn s3(
     request: &str,
     sent: &[(&str, &str)],

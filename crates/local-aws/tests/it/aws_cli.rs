@@ -1,4 +1,4 @@
-//! The aws CLI: a third opinion on the shapes of requests and answers.
+//! The aws CLI, with its own code for requests and answers.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::common::programs::{aws_environment, command, installed, missing};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Loads the CLI once, which is most of what a short command costs, and does each command in a process of its own.
+/// Loads the CLI once (most of the cost of a short command) and runs each command in its own process.
 const COMMANDS: &str = "\
 import json, os, sys, tempfile
 from awscli.clidriver import main
@@ -107,7 +107,7 @@ async fn the_aws_cli_understands_every_answer() {
     local.caller().registry().await.image("curl", "1", b"layer").await;
     let images = run("ecr describe-images --repository-name curl");
     assert_eq!(images["imageDetails"][0]["imageTags"], json!(["1"]));
-    // A moment that the CLI can read, and no longer a number.
+    // A time that the CLI can read, and no longer a number.
     assert!(images["imageDetails"][0]["imagePushedAt"].to_string().starts_with(['"', '1']), "{images}");
     refused("ecr delete-repository --repository-name curl", "RepositoryNotEmptyException");
     run("ecr put-image-tag-mutability --repository-name curl --image-tag-mutability MUTABLE_WITH_EXCLUSION \

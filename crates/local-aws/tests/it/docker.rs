@@ -1,4 +1,4 @@
-//! docker's own clients and engine against the registry: login, push, pull, run, and the refusal everybody knows.
+//! Docker's own clients and engine with the registry: login, push, pull, run, and the well-known refusal.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -7,7 +7,7 @@ use crate::common::programs::{command, find, text};
 use crate::common::{Local, digest};
 use serde_json::json;
 
-/// Every docker client of this machine: there may be an old one beside a new one.
+/// Every docker client of this machine: an old one may be installed in addition to a new one.
 fn clients() -> Vec<PathBuf> {
     let mut clients: Vec<PathBuf> = find("docker").into_iter().collect();
     let debian = PathBuf::from("/usr/bin/docker");
@@ -40,13 +40,13 @@ impl Docker {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A client that reads nothing may be gone already.
+        // A client that reads no input may have ended already.
         drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
         child.wait_with_output().unwrap()
     }
 
-    /// A command that works: what it printed. Builds use no cache: docker's first builder fails where an image that it looks at for
-    /// that is removed in this moment, by another test.
+    /// Runs a command that must succeed and returns its output. Builds use no cache: docker's legacy builder fails if an image that
+    /// it considers as a cache is removed at that moment by another test.
     fn works(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{} {arguments:?}: {}", self.client.display(), text(&output));
@@ -100,7 +100,7 @@ async fn round_trip(docker: &Docker, busybox: &Path) {
 
     let context = tempfile::tempdir().unwrap();
     std::fs::copy(busybox, context.path().join("busybox")).unwrap();
-    // Bytes nobody has had, so that they have to travel; more than one of docker's own chunks.
+    // Unique bytes, so that they have to be transferred; more than one of docker's own chunks.
     let unique: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(3_000_000).collect();
     std::fs::write(context.path().join("unique"), &unique).unwrap();
     std::fs::write(
@@ -204,7 +204,7 @@ async fn docker_pulls_through_the_cache() {
     docker.works(&["rmi", "--force", &here]);
 }
 
-/// Debian's docker-registry: a registry that nobody here wrote.
+/// Debian's docker-registry: an independent registry.
 struct Upstream {
     process: std::process::Child,
     host: String,
@@ -214,7 +214,7 @@ struct Upstream {
 impl Upstream {
     async fn start(program: &Path) -> Self {
         let data = tempfile::tempdir().unwrap();
-        // The program takes no port 0: a free one is found first, and another if it was taken in between.
+        // The program does not accept port 0: a free port is found first, and another one if it was taken meanwhile.
         for _ in 0..10 {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let configuration = data.path().join("config.yml");

@@ -1,4 +1,4 @@
-//! What was answered is there after a SIGKILL at any moment; what was not is wholly there or not at all.
+//! What the server has confirmed exists after a SIGKILL at any moment; what it has not confirmed exists completely or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ fn caller(url: &str) -> Caller {
     Caller { client: client(), url: url.to_owned(), region: REGION.to_owned(), key: "local".to_owned() }
 }
 
-/// What the server has said yes to.
+/// The requests that the server has confirmed.
 #[derive(Default)]
 struct Promised {
     images: BTreeMap<String, (String, Vec<u8>)>,
@@ -42,7 +42,7 @@ async fn push(registry: &Registry, repository: &str, tag: &str, layer: &[u8]) ->
     (put.status() == 201).then(|| digest(&manifest(layer)))
 }
 
-/// Pushes, puts and creates until the server is gone.
+/// Pushes, puts and creates until the server has ended.
 async fn write(
     worker: usize,
     round: usize,
@@ -97,7 +97,7 @@ async fn check(url: &str, promised: &Promised) {
         let bytes = caller.client.get(url).send().await.unwrap().bytes().await.unwrap();
         assert_eq!(digest(&bytes), digest(layer), "the layer of {tag}");
     }
-    // No tag without all that it needs, promised or not.
+    // No tag is incomplete, whether it was confirmed or not.
     let mut token = Value::Null;
     loop {
         let page = caller.ecr("ListImages", json!({ "repositoryName": "curl", "nextToken": token })).await;
@@ -124,7 +124,7 @@ async fn check(url: &str, promised: &Promised) {
     assert!(promised.keys.iter().all(|key| keys.contains(key.as_str())));
 }
 
-/// Files in a directory and below it.
+/// The files in a directory and below it.
 fn files(directory: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -164,7 +164,7 @@ async fn a_killed_server_keeps_its_promises() {
                 ))
             })
             .collect();
-        // The moment: after so many answers, and then some steps of the machine further.
+        // The moment: after a number of answers, and then some more steps of the machine.
         let moment = random.usize(5..60);
         while done.load(Ordering::SeqCst) < moment {
             tokio::task::yield_now().await;
@@ -190,7 +190,7 @@ async fn a_killed_server_keeps_its_promises() {
         server.ready_after
     );
     assert!(held.images.len() > 10);
-    // What killed writers left half-done is cleared away: nothing in the store but what a repository holds.
+    // Partial files of killed writers are removed: the store only has what a repository contains.
     assert_eq!(files(&dir.path().join("incoming")), Vec::<String>::new());
     assert!(!files(dir.path()).iter().any(|name| name.starts_with(".new-")));
     server.kill();
@@ -249,6 +249,6 @@ async fn a_start_with_some_hundreds_of_images_is_quick() {
         .collect();
     let best = times.iter().min().unwrap();
     eprintln!("300 images: ready after {times:?}");
-    // The best of five: the machine may be busy, the program may not.
+    // The best of five: the machine may be busy.
     assert!(best.as_millis() < 200, "{times:?}");
 }

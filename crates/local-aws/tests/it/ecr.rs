@@ -122,7 +122,7 @@ async fn images_are_listed_described_fetched_and_deleted() {
     assert_eq!(got["images"][0]["imageManifest"].as_str().unwrap().as_bytes(), manifest(b"two!"));
     assert_eq!(got["failures"][0]["failureCode"], "ImageNotFound");
 
-    // A tag goes alone while the image has another; the last takes the image with it.
+    // A tag is removed alone while the image has another one; with the last tag the image is removed.
     let delete = async |id: Value| {
         caller.ecr("BatchDeleteImage", json!({ "repositoryName": "curl", "imageIds": [id] })).await
     };

@@ -1,4 +1,4 @@
-//! The caller's own policy, with those of buckets, keys and repositories, as each protocol tells of it.
+//! The caller's own policy, with those of buckets, keys and repositories, and how each protocol reports a refusal.
 
 use crate::common::{Caller, Local, create_bucket, oci_error};
 use reqwest::Method;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 const ANNA: &str = "arn:aws:iam::123456789012:user/anna";
 
-/// Gives the user anna this as her only policy.
+/// Gives the user anna this policy as her only one.
 async fn policy(local: &Local, statements: Value) {
     let policy = json!({ "Version": "2012-10-17", "Statement": statements });
     local.local(Method::POST, "policies", Some(json!({ "principal": ANNA, "policy": policy }))).await;
@@ -53,7 +53,7 @@ async fn every_protocol_refuses_in_its_own_shape() {
     assert!(text.contains(&words("cloudformation:DescribeStacks", stack)), "{text}");
     assert_eq!(anna.query("sts", "Action=GetCallerIdentity").await.0, 200);
 
-    // The registry asks for the rights of the token's owner, at each request anew.
+    // The registry checks the permissions of the token's owner at each request.
     policy(&local, json!([allow(&json!("ecr:GetAuthorizationToken"), "*")])).await;
     let token = anna.ecr("GetAuthorizationToken", json!({})).await;
     let token = token["authorizationData"][0]["authorizationToken"].as_str().unwrap().to_owned();
@@ -108,15 +108,15 @@ async fn an_object_under_a_key_needs_the_key_through_s3() {
     policy(&local, json!([objects()])).await;
     let (status, text) = s3(&anna, Method::GET, "state/a", &[]).await;
     assert!(status == 403 && text.contains(&words("kms:Decrypt", &key)), "{text}");
-    // The key that AWS makes for S3 asks nobody.
+    // The key that AWS creates for S3 needs no permission.
     let own = [("x-amz-server-side-encryption", "aws:kms")];
     assert_eq!(s3(&anna, Method::PUT, "state/b", &own).await.0, 200);
-    // That an object is missing is told to those alone who may list.
+    // Only callers that may list are told that an object is missing.
     let (status, text) = s3(&anna, Method::GET, "state/none", &[]).await;
     assert!(status == 403 && text.contains("s3:ListBucket"), "{text}");
     policy(&local, json!([objects(), allow(&json!("s3:ListBucket"), "arn:aws:s3:::state")])).await;
     assert_eq!(s3(&anna, Method::GET, "state/none", &[]).await.0, 404);
-    // What its own policy says of a key holds for administrators too.
+    // A key's own policy also applies to administrators.
     let ops = json!({ "Statement": [
         { "Effect": "Allow", "Principal": { "AWS": ANNA }, "Action": "kms:*", "Resource": "*" },
     ] });
@@ -127,7 +127,7 @@ async fn an_object_under_a_key_needs_the_key_through_s3() {
     assert_eq!(code, "AccessDeniedException");
     assert!(said.ends_with("because no resource-based policy allows the kms:DescribeKey action"), "{said}");
     anna.kms("DescribeKey", json!({ "KeyId": "alias/state" })).await;
-    // An access key may be another user's.
+    // An access key may belong to another user.
     let bea = json!({ "access_key": "anna", "user": "bea" });
     local.local(Method::POST, "users", Some(bea)).await;
     let (_, said) = anna.kms_refused("DescribeKey", json!({ "KeyId": "alias/state" })).await;
@@ -178,7 +178,7 @@ async fn what_is_needed_beside_an_action_s_own_permission() {
         policy(&local, json!([allow(&json!(allowed), "*")])).await;
         anna.ecr(action, input.clone()).await;
     }
-    // Each service has a role of its own, made once.
+    // Each service has its own role, which is created once.
     let roles = json!([
         allow(&json!("ecr:*"), "*"),
         { "Effect": "Allow", "Action": "iam:CreateServiceLinkedRole", "Resource": "*",

@@ -100,7 +100,7 @@ async fn who_one_is() {
     assert_eq!(status, 200);
     let key = text.split("<AccessKeyId>").nth(1).unwrap().split('<').next().unwrap();
     assert!(ask(key, "eu-west-1").await.contains("arn:aws:sts::123456789012:assumed-role/ops/ann"));
-    // Who one is, one may always ask.
+    // GetCallerIdentity is always allowed.
     local.quirks(&["deny:sts:GetCallerIdentity", "deny:sts:AssumeRole"]);
     assert!(ask("local", "eu-west-1").await.contains("<Arn>arn:aws:iam::123456789012:user/local</Arn>"));
     let (status, text) = local.caller().query("sts", form).await;

@@ -1,4 +1,4 @@
-//! The emulated AWS, asked by hand-written requests and by clients of others.
+//! The emulated AWS, called by hand-written requests and by independent clients.
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 

@@ -1,4 +1,4 @@
-//! The registry, ECR's departures from the specification included (each is a line of notes in the sources of the server).
+//! The registry, with ECR's deviations from the specification (each has a comment in the server's source).
 
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ async fn a_referrer_stays_as_long_as_its_subject_whatever_the_rules_say() {
         })
         .to_string()
     };
-    // A signature, and what is about the signature.
+    // A signature, and an artifact that refers to the signature.
     let first = referrer(&subject);
     let second = referrer(&digest(first.as_bytes()));
     for one in [&first, &second] {

@@ -1,4 +1,4 @@
-//! Pushes to the registry: uploads, mounts, manifests and what ECR refuses of them.
+//! Pushes to the registry: uploads, mounts, manifests, and which of them ECR refuses.
 
 use crate::common::{DOCKER_MANIFEST, Local, OCI_INDEX, OCI_MANIFEST, digest, header, manifest, oci_error};
 use reqwest::Method;
@@ -43,7 +43,7 @@ async fn a_patch_answers_201_with_a_range_that_goes_stale() {
     let one = patch(&first, None).await.unwrap();
     assert_eq!(one.status(), 201);
     assert_eq!(header(&one, "range"), format!("0-{}", 5 * MIB - 1));
-    // The same body once more: ECR does not take byte 0 twice.
+    // The same body again: ECR does not accept byte 0 twice.
     let replay = oci_error(patch(&first, None).await.unwrap()).await;
     assert_eq!(
         replay,
@@ -64,7 +64,7 @@ async fn a_patch_answers_201_with_a_range_that_goes_stale() {
         header(&registry.head(&format!("curl/blobs/{}", digest(&whole))).await, "content-length"),
         whole.len().to_string()
     );
-    // The session is over.
+    // The session has ended.
     assert_eq!(oci_error(registry.get(&location).await).await.1, "BLOB_UPLOAD_UNKNOWN");
 }
 
@@ -178,7 +178,7 @@ async fn immutable_tags_and_their_exclusions() {
     let text = "The image tag 'java17-sha256-aa' already exists in the 'lambda' repository and cannot be overwritten because \
                 the repository is immutable.";
     set("MUTABLE_WITH_EXCLUSION", &["*-sha256-*"]).await;
-    // Also for the bytes that are there: so ECR does it.
+    // Also for the bytes that are already there: ECR does the same.
     let refused = oci_error(
         registry.put_manifest("lambda", "java17-sha256-aa", DOCKER_MANIFEST, &manifest(b"one")).await,
     )
@@ -229,7 +229,7 @@ async fn mounts_only_what_ecr_mounts() {
     };
     let off = mount("target", b"committed").await;
     assert_eq!(off.status(), 202, "off by default");
-    // The session of a 202 is one to be used.
+    // The upload session of a 202 can be used.
     let location = header(&off, "location");
     let put = registry
         .request(Method::PUT, &format!("{location}?digest={}", digest(b"x")))

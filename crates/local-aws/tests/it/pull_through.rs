@@ -1,4 +1,4 @@
-//! The pull-through cache against an upstream that wants a token, counts what it is asked, and breaks off when told.
+//! The pull-through cache, with an upstream that requires a token, counts its requests, and breaks connections if told to.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,12 +21,12 @@ struct Content {
     manifests: BTreeMap<String, (String, Vec<u8>)>,
     blobs: BTreeMap<String, Vec<u8>>,
     asked: BTreeMap<String, usize>,
-    /// Blob downloads still to be broken off in the middle.
+    /// The number of blob downloads that are still to be broken off.
     break_blobs: usize,
     gone: bool,
 }
 
-/// An upstream below a path prefix, as `--upstream HOST=URL/prefix` reaches it.
+/// An upstream below a path prefix, as set with `--upstream HOST=URL/prefix`.
 #[derive(Clone)]
 struct Upstream {
     content: Arc<Mutex<Content>>,
@@ -52,7 +52,7 @@ impl Upstream {
                         let answer = serving.answer(&request);
                         async move { Ok::<_, Infallible>(answer) }
                     });
-                    // A connection that is broken off on purpose ends with an error.
+                    // A connection that is closed on purpose ends with an error.
                     drop(
                         hyper::server::conn::http1::Builder::new()
                             .serve_connection(TokioIo::new(stream), service)
@@ -186,7 +186,7 @@ async fn a_pull_by_tag_brings_repository_index_child_and_layers() {
     rule(&caller).await;
     let registry = caller.registry().await;
 
-    // The first pull by digest finds no repository, and makes none.
+    // The first pull by digest finds no repository, and creates none.
     let refused = oci_error(registry.get(&format!("{MANIFESTS}/{index}")).await).await;
     assert_eq!((refused.0, refused.1.as_str()), (404, "NAME_UNKNOWN"));
     assert_eq!(upstream.asked("GET manifest"), 0);
@@ -200,7 +200,7 @@ async fn a_pull_by_tag_brings_repository_index_child_and_layers() {
     assert_eq!(repositories["repositories"][0]["repositoryName"], "ecr-public/team/base");
     assert_eq!(registry.get(&format!("{MANIFESTS}/{index}")).await.status(), 200);
 
-    // The download breaks off twice and goes on where it did.
+    // The download breaks off twice and is resumed.
     upstream.with(|content| content.break_blobs = 2);
     let child = digest(&manifest(&layer));
     assert_eq!(registry.get(&format!("{MANIFESTS}/{child}")).await.bytes().await.unwrap(), manifest(&layer));
@@ -221,7 +221,7 @@ async fn a_pull_by_tag_brings_repository_index_child_and_layers() {
     );
     assert_eq!(upstream.asked("token"), 1);
 
-    // What is cached outlives its upstream and this server.
+    // Cached content stays after its upstream and this server have ended.
     upstream.with(|content| content.gone = true);
     let data = local.dir.path().to_owned();
     local.server.stop();
@@ -278,7 +278,7 @@ async fn simultaneous_pulls_ask_the_upstream_once() {
         }
     }
     assert_eq!(upstream.asked("GET manifest"), 2);
-    // The layer and the configuration, which comes behind by itself or not yet.
+    // The layer and the configuration, which follows by itself or is not there yet.
     assert!(upstream.asked("GET blob") <= 2, "{}", upstream.asked("GET blob"));
 }
 

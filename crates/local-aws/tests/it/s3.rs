@@ -1,4 +1,4 @@
-//! S3: conditions that hold, versions, regions, the bodies SDKs send.
+//! S3: conditional requests, versions, regions, and the bodies that SDKs send.
 
 use std::sync::Arc;
 
@@ -122,7 +122,7 @@ async fn versions_are_kept_and_deletions_mark() {
     let deleted = caller.s3(Method::DELETE, "state/a").send().await.unwrap();
     assert_eq!(header(&deleted, "x-amz-delete-marker"), "true");
     assert_eq!(get(&caller, "state/a").await.0, 404);
-    // After a deletion the name is free again: that is how terraform's lock comes back.
+    // After a deletion the name is free again: terraform's lock depends on this.
     assert_eq!(put(&caller, "state/a", "three", &[("if-none-match", "*")]).await.status(), 200);
     let listed = get(&caller, "state?versions").await.1;
     assert_eq!((listed.matches("<Version>").count(), listed.matches("<DeleteMarker>").count()), (4, 1));
@@ -292,10 +292,10 @@ async fn a_bucket_policy_is_enforced() {
     }
     assert_eq!(put(&caller, "state/a", "x", &[(SSE, "aws:kms")]).await.status(), 200);
     assert_eq!(get(&caller, "state/a").await, (StatusCode::OK, "x".to_owned()));
-    // Another account reads what the policy opens, and no more.
+    // Another account can read what the policy allows, and nothing else.
     let guest = caller.key("210987654321");
     assert_eq!(get(&guest, "state/open").await, (StatusCode::OK, "x".to_owned()));
-    // The key that AWS made for S3 is no other account's.
+    // Another account cannot use the key that AWS created for S3.
     let (status, words) = get(&guest, "state/a").await;
     assert!(status == 403 && words.contains("no resource-based policy allows the kms:Decrypt"), "{words}");
     assert_eq!(put(&guest, "state/a", "y", &[(SSE, "aws:kms")]).await.status(), 403);

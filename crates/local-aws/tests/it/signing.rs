@@ -1,4 +1,4 @@
-//! Managed signing: what is signed at its push, in whose name, and what is not.
+//! Managed signing: what is signed at its push, for which caller, and what is not signed.
 
 use crate::common::{Caller, Local};
 use reqwest::Method;
@@ -62,7 +62,7 @@ async fn what_is_pushed_where_a_rule_says_so_is_signed_by_each_profile_once() {
     assert_eq!(statuses(&caller, "team/a", &image).await, [complete(PROFILE)]);
     let image = registry.image("other", "1", b"layer").await;
     assert_eq!(statuses(&caller, "other", &image).await, []);
-    // Without filters, everything.
+    // Without filters, everything is signed.
     sign(&caller, json!([rule(OTHER, &[])])).await;
     let image = registry.image("other", "2", b"other layer").await;
     assert_eq!(statuses(&caller, "other", &image).await, [complete(OTHER)]);
@@ -95,7 +95,7 @@ async fn who_pushes_has_to_be_allowed_to_sign_and_the_push_succeeds_all_the_same
         json!([failed, { "signingProfileArn": OTHER, "status": "COMPLETE" }]),
         "{found}"
     );
-    // What the caller needed is in the journal, whether it was allowed or not.
+    // The permissions that the caller needed are in the journal, whether they were allowed or not.
     let log = local.local(Method::GET, "log", None).await;
     let put = log.as_array().unwrap().iter().find(|entry| entry["action"] == "PUT manifest").unwrap();
     assert_eq!(put["iam"], json!(["ecr:PutImage", "signer:SignPayload"]));

@@ -1,4 +1,4 @@
-//! skopeo against the registry: copy there and back, inspect, byte for byte.
+//! skopeo with the registry: copies in both directions and inspects, with equal bytes.
 
 use crate::common::programs::{command, find, text};
 use crate::common::{DOCKER_MANIFEST, Local, OCI_INDEX, digest, manifest};

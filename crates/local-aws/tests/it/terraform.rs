@@ -1,4 +1,4 @@
-//! terraform's S3 backend with its lock file: init, apply, and two at once.
+//! terraform's S3 backend with its lock file: init, apply, and two at the same time.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -72,7 +72,7 @@ async fn the_backend_initialises_locks_and_keeps_the_state() {
     let variable = format!("-var=gate={}", gate.display());
     let apply = ["apply", "-no-color", "-input=false", "-auto-approve", &variable];
     let first = start(&one, &apply);
-    // Until the lock is there, seen from outside.
+    // Waits until the lock exists.
     let deadline = Instant::now() + Duration::from_secs(60);
     while caller.s3(Method::HEAD, "state/.terraform/terraform.tfstate.tflock").send().await.unwrap().status()
         != 200

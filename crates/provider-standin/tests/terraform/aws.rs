@@ -1,4 +1,4 @@
-//! The emulated AWS, asked directly.
+//! Direct requests to the emulated AWS.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ pub(crate) struct Aws {
 
 impl Aws {
     pub(crate) fn at(url: String) -> Self {
-        // Another test of this process may have been first.
+        // Another test of this process may have done it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { url, runtime: tokio::runtime::Runtime::new().unwrap(), http }

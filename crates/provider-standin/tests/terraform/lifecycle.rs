@@ -1,4 +1,4 @@
-//! The whole life of the module: real terraform, its state and lock in the emulated S3, resources in the emulated ECR
+//! The module from creation to destruction: real terraform, its state and lock in the emulated S3, resources in the emulated ECR
 //! and KMS.
 
 use crate::aws::{Aws, REGION};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const BUCKET: &str = "state";
 
-/// An emulated account with a state bucket, and the module beside it.
+/// An emulated account with a state bucket, and a copy of the module.
 struct Account {
     server: Server,
     aws: Aws,
@@ -29,7 +29,7 @@ impl Account {
         self.workspace.terraform(arguments, Some(&self.server.url()))
     }
 
-    /// Runs what must succeed.
+    /// Runs a command that must succeed.
     fn run(&self, arguments: &[&str]) -> String {
         let ran = self.terraform(arguments);
         assert!(ran.ok(), "{arguments:?}: {}", ran.text);
@@ -92,7 +92,7 @@ fn from_nothing_to_a_grid_and_back() {
     assert!(account.plan().contains("AWS is emulated on this machine"), "the stand-in says what it is");
     account.settled();
 
-    // What stands in the account.
+    // The resources in the account.
     let lambda = account.aws.repository("lambda");
     let key = lambda["encryptionConfiguration"]["kmsKey"].as_str().unwrap().to_owned();
     assert_eq!(lambda["encryptionConfiguration"]["encryptionType"], "KMS");
@@ -104,7 +104,7 @@ fn from_nothing_to_a_grid_and_back() {
     let rules = account.aws.ecr("DescribePullThroughCacheRules", &json!({}));
     assert_eq!(rules["pullThroughCacheRules"].as_array().unwrap().len(), 2);
 
-    // Another grid marks a repository, somebody deletes one, somebody deletes a rule.
+    // Another grid marks a repository; another user deletes a repository and a rule.
     let mark = json!([{ "Key": "htc-grid/other", "Value": "used" }]);
     account.aws.ecr("TagResource", &json!({ "resourceArn": lambda["repositoryArn"], "tags": mark }));
     account.settled();
@@ -144,7 +144,7 @@ fn from_nothing_to_a_grid_and_back() {
     let policy = account.aws.kms("GetKeyPolicy", &json!({ "KeyId": key, "PolicyName": "default" }));
     assert!(policy["Policy"].as_str().unwrap().contains(":role/security"));
 
-    // And off again.
+    // And switched off again.
     account.variables(&grid());
     account.apply();
     account.settled();
@@ -175,7 +175,7 @@ fn what_somebody_else_has_is_an_error_in_the_real_provider_s_words() {
     ] {
         assert!(text.contains(words), "{words}\n{text}");
     }
-    // Everything else was made and is remembered; leaving the repository to its owner ends the matter.
+    // Everything else was created and is in the state; without that repository in the list the apply succeeds.
     let owned = json!({
         "repositories": ["kedacore/keda", "lambda"],
         "existing_repositories": { "curl": account.aws.repository("curl")["repositoryUri"] },
@@ -189,7 +189,7 @@ fn what_somebody_else_has_is_an_error_in_the_real_provider_s_words() {
 #[test]
 fn htc_grid_s_own_state_is_taken_over_without_a_loss() {
     let account = Account::new();
-    // What its Makefile left: a key of a module, repositories, rules. One repository is from before the key.
+    // The resources of its Makefile: a module's key, repositories, rules. One repository is older than the key.
     let key = account
         .aws
         .kms("CreateKey", &json!({ "Description": "CMK KMS Key used to encrypt ECR Repositories" }));
@@ -234,7 +234,7 @@ fn htc_grid_s_own_state_is_taken_over_without_a_loss() {
     let repositories: Vec<Value> = ["curl", "kedacore/keda", "lambda"]
         .iter()
         .map(|name| {
-            // As provider 5.x wrote it: no region.
+            // As written by provider 5.x: without a region.
             let found = account.aws.repository(name);
             let encryption = &found["encryptionConfiguration"];
             let attributes = json!({
@@ -281,7 +281,7 @@ fn htc_grid_s_own_state_is_taken_over_without_a_loss() {
     account.variables(&grid());
     account.init();
     let plan = account.plan();
-    // Nothing of what it had is added; tags, scanning and the key's policy are brought into line.
+    // Nothing that exists is created again; tags, scanning and the key's policy are updated.
     for resource in state["resources"].as_array().unwrap() {
         let added = plan.lines().find(|line| {
             line.ends_with("will be created")

@@ -1,4 +1,4 @@
-//! The module of `deployment/image_repository/terraform`, judged by real terraform with the real provider's schema.
+//! The module of `deployment/image_repository/terraform`, checked by real terraform with the real provider's schema.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn init(workspace: &Workspace) {
 }
 
 fn flat(text: &str) -> String {
-    // Terraform draws a border and breaks lines where the terminal ends.
+    // Terraform draws a border and breaks lines at the terminal's width.
     let words = text.split_whitespace().filter(|word| !matches!(*word, "│" | "╷" | "╵"));
     words.collect::<Vec<_>>().join(" ")
 }
@@ -103,7 +103,7 @@ fn documented(heading: &str) -> BTreeSet<String> {
     cells.flat_map(|cell| cell.split(", ").map(|name| name.trim_matches('`').to_owned())).collect()
 }
 
-/// The names of a file's blocks of one kind.
+/// The names of all blocks of one kind in a file.
 fn declared(file: &str, kind: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(module().join(file)).unwrap();
     let names = text.lines().filter_map(|line| line.strip_prefix(&format!("{kind} \""))?.split('"').next());

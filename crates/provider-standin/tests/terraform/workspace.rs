@@ -1,4 +1,4 @@
-//! Real terraform on a copy of a configuration, with nothing to install but the stand-in.
+//! Real terraform on a copy of a configuration, with only the stand-in provider to install.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,12 +16,12 @@ pub(crate) fn module() -> PathBuf {
     repository().join("deployment/image_repository/terraform")
 }
 
-/// A copy of a configuration, and a terraform that can only install the stand-in.
+/// A copy of a configuration, and a terraform that can only install the stand-in provider.
 pub(crate) struct Workspace {
     folder: TempDir,
 }
 
-/// What a program said.
+/// The output of a program.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) text: String,
@@ -91,7 +91,7 @@ fn program() -> PathBuf {
     found.expect("these tests run terraform 1.11 or newer, or OpenTofu 1.10 or newer: put one into PATH")
 }
 
-/// Everything but what an earlier run of terraform left behind.
+/// Everything except the files of an earlier terraform run.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use duct::cmd;
 use sample_upstreams::{Config, Options, Server, Store, build};
 
-/// Says what was not tested: past the harness, which keeps what a passing test prints to itself. Where `cargo xtask test`
-/// has seen to it that nothing is missing, it fails instead.
+/// Reports what was not tested, directly to stderr: the harness hides the output of a passing test. If `cargo xtask test` has
+/// checked that everything is there, it fails instead.
 pub(crate) fn skipped(missing: &str) {
     assert!(std::env::var_os("HTC_GRID_TEST_COMPLETE").is_none(), "missing: {missing}");
     let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
@@ -19,7 +19,7 @@ pub(crate) fn runtimes() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes")
 }
 
-/// The sample bases, built once and served until the tests end; or what is missing for them.
+/// The sample bases, created once and served until the tests end; or what is missing to create them.
 fn upstream() -> Option<&'static (Store, String)> {
     static UPSTREAM: OnceLock<Result<(Store, String), String>> = OnceLock::new();
     let upstream = UPSTREAM.get_or_init(|| {
@@ -36,10 +36,10 @@ fn upstream() -> Option<&'static (Store, String)> {
             }
             Ok(_) => {}
         }
-        // Beside the test's own directory: `cargo xtask demo` uses the same images.
+        // Next to the test's own directory: `cargo xtask demo` uses the same images.
         let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../local/sample-upstreams");
         let store = build(&data, &Options::default()).map_err(|error| error.to_string())?;
-        // A thread of its own keeps the server running for as long as the tests do.
+        // A separate thread keeps the server running while the tests run.
         let (sender, receiver) = std::sync::mpsc::channel();
         let served = store.clone();
         std::thread::spawn(move || {
@@ -61,7 +61,7 @@ fn upstream() -> Option<&'static (Store, String)> {
     }
 }
 
-/// Which builder a client is asked for.
+/// The builder that a client is expected to use.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Builder {
     Legacy,
@@ -69,7 +69,7 @@ pub(crate) enum Builder {
 }
 
 impl Builder {
-    /// A client in PATH that has this builder: it is asked by building nothing.
+    /// A client in PATH that has this builder, detected without building anything.
     fn client(self) -> Option<PathBuf> {
         let found = which::which_all("docker").unwrap().find(|client| {
             let probe = cmd!(client, "build", "-q", "--no-cache", "-")
@@ -92,11 +92,11 @@ impl Builder {
     }
 }
 
-/// An image that goes when the test does, and the base it was made of.
+/// An image that is removed with the test, and its base.
 pub(crate) struct Image {
     pub(crate) name: String,
     base: String,
-    /// What the build printed.
+    /// The output of the build.
     pub(crate) output: String,
 }
 
@@ -135,12 +135,12 @@ impl Image {
         Some(Self { name, base: base.to_owned(), output: text })
     }
 
-    /// Runs a shell command in the image and gives what it prints.
+    /// Runs a shell command in the image and returns its output.
     pub(crate) fn shell(&self, command: &str) -> String {
         cmd!("docker", "run", "--rm", "--entrypoint", "/bin/sh", &self.name, "-c", command).read().unwrap()
     }
 
-    /// Runs the entry point in the foreground: exit code and stderr.
+    /// Runs the entry point in the foreground and returns exit code and stderr.
     pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let all = ["run", "--rm", &self.name].into_iter().chain(arguments.iter().copied());
         let output = cmd("docker", all).stdout_capture().stderr_capture().unchecked().run().unwrap();
@@ -151,14 +151,14 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         for name in [&self.name, &self.base] {
-            // BuildKit does not put the base into the engine's list.
+            // BuildKit does not add the base to the engine's images.
             let _ =
                 cmd!("docker", "image", "rm", "--force", name).stdout_null().stderr_null().unchecked().run();
         }
     }
 }
 
-/// A sample base without apt-get, where a script stands for each of `managers` and makes what it is to install.
+/// A sample base without apt-get, in which a script replaces each of `managers` and creates what it is told to install.
 pub(crate) fn base_with(managers: &[&str]) -> Option<Image> {
     const MANAGER: &str = r#"#!/bin/sh
 echo "${0##*/} $*" >>/calls

@@ -1,7 +1,7 @@
 //! The runtimes' Dockerfile and entry points, built on the sample bases and run in real containers.
 //!
-//! These tests need a docker engine, and root and debootstrap for the bases. Where one is missing they say so and do
-//! nothing; `cargo xtask test` finds out beforehand.
+//! These tests need a docker engine, and root and debootstrap for the bases. If something is missing they report it and do nothing;
+//! `cargo xtask test` checks it before.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -16,9 +16,9 @@ use serde_json::Value;
 use image::{Builder, Image, base_with, runtimes, skipped};
 use worker::{Worker, invoke};
 
-/// What the contract says of every runtime.
+/// The contract of every runtime.
 fn keeps_the_contract(image: &Image) {
-    // One container for all of it: a start costs more than what is asked.
+    // One container for all checks: its start costs more than the checks.
     let told = image.shell(
         r#"id -u; id -g; echo '{"a": [7]}' | jq '.a[0]'; echo $(ps -p 1 -o pid=)
         stat -c '%a %u:%g' /lambda_entrypoint_signal.sh
@@ -35,12 +35,12 @@ fn keeps_the_contract(image: &Image) {
     assert_eq!((&answer["handler"], &answer["event"]["n"]), (&Value::from("app.handler"), &Value::from(1)));
     assert_eq!((&answer["uid"], &answer["gid"]), (&Value::from(99), &Value::from(99)));
 
-    // The status of the worker's end is the container's: here the runtime is killed.
+    // The exit status of the worker is the container's: here the runtime is killed.
     worker.exec("kill -KILL $(ps -C bootstrap,bootstrap.sh -o pid=)");
     assert_eq!(worker.exit_code(), 128 + 9);
 }
 
-/// A task in progress survives what Kubernetes sends; then the agent ends the emulator itself.
+/// A task in progress continues after the signal of Kubernetes; then the agent ends the emulator itself.
 fn finishes_its_task(image: &Image, signals: &[&str], printed: bool) {
     let mut worker = Worker::start(image, &[]);
     let answer = worker.invoke_until_told();
@@ -55,11 +55,11 @@ fn finishes_its_task(image: &Image, signals: &[&str], printed: bool) {
     assert_eq!(answer.join().unwrap().unwrap()["function"], "handler");
     worker.wait_for("task finished");
     assert!(worker.is_running());
-    // A worker whose handler inherits ignored signals could not be interrupted by it.
+    // A worker whose handler inherits ignored signals could not be interrupted.
     let ignored = worker.exec("ps -C aws-lambda-rie -o ignored=");
     let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
     assert_eq!(ignored & ((1 << (2 - 1)) | (1 << (3 - 1))), 0, "SIGINT and SIGQUIT: {ignored:x}");
-    // The container may end before the command in it has, which is then killed.
+    // The container may end before the command in it, which is then killed.
     let kill = "kill -TERM $(ps -C aws-lambda-rie -o pid=)";
     cmd!("docker", "exec", &worker.container, "/bin/sh", "-c", kill).unchecked().run().unwrap();
     assert_eq!(worker.exit_code(), 0);
@@ -79,7 +79,7 @@ fn provided(builder: Builder, base: &str) {
     let (code, message) = image.run(&["a", "b"]);
     assert_eq!(code, Some(142));
     assert!(message.contains("exactly one argument is needed"), "{message}");
-    // Twice as well, and together: none is lost, and none ends the worker.
+    // Two signals, also at the same time: none is lost, and none ends the worker.
     finishes_its_task(&image, &[FIVE, FIVE].concat(), true);
 }
 
@@ -103,7 +103,7 @@ fn a_provided_runtime_by_buildkit() {
     provided(Builder::BuildKit, "lambda/provided:al2023");
 }
 
-/// What the entry point is for: without it the same signal ends the task. It also shows that the tests above can fail.
+/// The purpose of the entry point: without it the same signal ends the task. It also shows that the tests above can fail.
 #[test]
 fn without_the_entry_point_sigterm_ends_the_task_and_what_is_there_is_not_installed_again() {
     let Some(image) = Image::on_sample_base(Builder::Legacy, "lambda/nodejs:22", "lambda_entry_point.sh")
@@ -130,7 +130,7 @@ fn without_the_entry_point_sigterm_ends_the_task_and_what_is_there_is_not_instal
     );
 }
 
-/// Amazon Linux is not at hand: its package managers are played by a script that records how it is called.
+/// Amazon Linux is not available here: its package managers are replaced by a script that records its arguments.
 #[test]
 fn amazon_linux_gets_its_packages_from_whatever_manager_it_has() {
     for (managers, expected) in [
@@ -155,7 +155,7 @@ fn amazon_linux_gets_its_packages_from_whatever_manager_it_has() {
         assert_eq!(calls, expected);
         assert_eq!(image.shell("id -u; id -g"), "99\n99");
     }
-    // A base with none of them is refused by name, not half-built.
+    // A base without any of them is refused with a message, and the image is not built.
     let Some(base) = base_with(&[]) else { return };
     let build = cmd!(
         "docker",

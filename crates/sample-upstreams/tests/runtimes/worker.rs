@@ -13,7 +13,7 @@ pub(crate) struct Worker {
     pub(crate) container: String,
     pub(crate) port: u16,
     log: BufReader<duct::ReaderHandle>,
-    /// What was read of its log.
+    /// The part of its log that was read.
     pub(crate) seen: String,
 }
 
@@ -31,7 +31,7 @@ impl Worker {
         worker
     }
 
-    /// Reads the container's log until a line holds `text`; the log's end is a failure.
+    /// Reads the container's log until a line contains `text`; the log's end is a failure.
     pub(crate) fn wait_for(&mut self, text: &str) {
         let mut line = String::new();
         while self.log.read_line(&mut line).unwrap() > 0 {
@@ -44,7 +44,7 @@ impl Worker {
         panic!("the log ended without {text:?}:\n{}", self.seen);
     }
 
-    /// Starts an invocation that lasts until [`Worker::let_finish`]; gives what comes back, or the error.
+    /// Starts an invocation that lasts until [`Worker::let_finish`]; returns the response, or the error.
     pub(crate) fn invoke_until_told(&mut self) -> std::thread::JoinHandle<std::io::Result<Value>> {
         let port = self.port;
         let answer = std::thread::spawn(move || invoke(port, r#"{"until": "/tmp/go"}"#));
@@ -69,7 +69,7 @@ impl Worker {
         cmd!("docker", "inspect", "--format", "{{.State.Running}}", &self.container).read().unwrap() == "true"
     }
 
-    /// Waits for the container's end and gives its exit code.
+    /// Waits for the container's end and returns its exit code.
     pub(crate) fn exit_code(&self) -> i32 {
         cmd!("docker", "wait", &self.container).read().unwrap().parse().unwrap()
     }
@@ -82,7 +82,7 @@ impl Drop for Worker {
     }
 }
 
-/// One invocation of the runtime interface emulator.
+/// One invocation by the runtime interface emulator.
 pub(crate) fn invoke(port: u16, event: &str) -> std::io::Result<Value> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     write!(

@@ -1,4 +1,4 @@
-//! A server, and the requests of its protocols written out by hand: the tests trust no client library.
+//! A server, and requests of its protocols written by hand: the tests do not depend on a client library.
 
 #![allow(
     dead_code,
@@ -29,7 +29,7 @@ pub(crate) fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }
 
-/// AWS's published service models, where they are installed.
+/// AWS's published service models, if they are installed.
 pub(crate) fn models() -> Option<Models> {
     Models::installed(target())
 }
@@ -38,7 +38,7 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// A client that follows nothing: redirects are part of what is tested.
+/// A client that follows no redirects: they are part of what is tested.
 pub(crate) fn client() -> Client {
     drop(rustls::crypto::ring::default_provider().install_default());
     Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
@@ -58,18 +58,18 @@ pub(crate) struct Local {
     pub(crate) url: String,
 }
 
-/// What a server answered; held against AWS's published models when this is dropped. Its tests ask for what no client would,
-/// so the requests are not.
+/// A server's answer, checked against AWS's published models when this is dropped. The requests are not checked: these tests send
+/// some that no client would send.
 struct Answers(PathBuf);
 
 impl Drop for Answers {
     fn drop(&mut self) {
         static MODELS: OnceLock<Option<Models>> = OnceLock::new();
         let models = MODELS.get_or_init(models);
-        // A test that has failed already says why. That there are no models is said elsewhere.
+        // A test that has already failed shows the reason. Missing models are reported elsewhere.
         let (Some(models), false) = (models, std::thread::panicking()) else { return };
         let checked = Checked::log(models, &std::fs::read_to_string(&self.0).unwrap()).unwrap();
-        // What is not implemented is refused by name, in no words of AWS's.
+        // An action that is not implemented is refused with its name, in words that AWS does not use.
         let wrong = checked.text(Some(Side::Answer));
         let wrong: Vec<&str> = wrong.lines().filter(|line| !line.contains("NotImplemented (501)")).collect();
         assert!(wrong.is_empty(), "not what AWS's published service models say:\n{}", wrong.join("\n"));
@@ -116,7 +116,7 @@ impl Local {
     }
 }
 
-/// Who calls, from which region.
+/// The caller and the region.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) client: Client,
@@ -134,7 +134,7 @@ impl Caller {
         Self { key: key.to_owned(), ..self.clone() }
     }
 
-    /// An action of a service that speaks JSON.
+    /// An action of a service with a JSON protocol.
     pub(crate) async fn json(
         &self,
         service: &str,
@@ -153,7 +153,7 @@ impl Caller {
             .await
             .unwrap();
         let status = response.status();
-        // Another server's failure may be a page.
+        // Another server's failure may be an HTML page.
         (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
     }
 
@@ -161,14 +161,14 @@ impl Caller {
         self.json("ecr", "AmazonEC2ContainerRegistry_V20150921", action, input).await
     }
 
-    /// An ECR action that works.
+    /// An ECR action that succeeds.
     pub(crate) async fn ecr(&self, action: &str, input: Value) -> Value {
         let (status, value) = self.ecr_any(action, input).await;
         assert_eq!(status, 200, "{action}: {value}");
         value
     }
 
-    /// An ECR action that is refused: its code and its message.
+    /// An ECR action that is refused: its error code and its message.
     pub(crate) async fn ecr_refused(&self, action: &str, input: Value) -> (String, String) {
         refused(action, self.ecr_any(action, input).await)
     }
@@ -215,7 +215,7 @@ impl Caller {
     }
 }
 
-/// A bucket in the caller's region.
+/// Creates a bucket in the caller's region.
 pub(crate) async fn create_bucket(caller: &Caller, name: &str) {
     let body = if caller.region == "us-east-1" {
         String::new()
@@ -234,7 +234,7 @@ fn refused(action: &str, (status, value): (StatusCode, Value)) -> (String, Strin
     (value["__type"].as_str().unwrap().to_owned(), value["message"].as_str().unwrap().to_owned())
 }
 
-/// The registry with one token.
+/// A client of the registry with one token.
 #[derive(Clone)]
 pub(crate) struct Registry {
     pub(crate) client: Client,
@@ -256,7 +256,7 @@ impl Registry {
         self.request(Method::HEAD, path).send().await.unwrap()
     }
 
-    /// Opens an upload session: its URL.
+    /// Opens an upload session and returns its URL.
     pub(crate) async fn upload(&self, name: &str) -> String {
         let response = self.request(Method::POST, &format!("{name}/blobs/uploads/")).send().await.unwrap();
         assert_eq!(response.status(), 202);
@@ -297,7 +297,7 @@ impl Registry {
             .unwrap()
     }
 
-    /// Pushes an image of one layer; the manifest's digest.
+    /// Pushes an image with one layer and returns the manifest's digest.
     pub(crate) async fn image(&self, name: &str, tag: &str, layer: &[u8]) -> String {
         self.blob(name, b"{}").await;
         self.blob(name, layer).await;
@@ -333,7 +333,7 @@ pub(crate) fn header(response: &Response, name: &str) -> String {
         .to_owned()
 }
 
-/// Code and message of a registry's refusal.
+/// The error code and the message of a registry's refusal.
 pub(crate) async fn oci_error(response: Response) -> (u16, String, String) {
     let status = response.status().as_u16();
     let value: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
@@ -341,7 +341,7 @@ pub(crate) async fn oci_error(response: Response) -> (u16, String, String) {
     (status, error["code"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
 }
 
-/// Rounds of a test in which chance is involved: few, or all with SOAK set.
+/// The number of rounds of a test with random input: few, or all if SOAK is set.
 pub(crate) fn rounds(few: usize, all: usize) -> usize {
     if std::env::var_os("SOAK").is_some() { all } else { few }
 }

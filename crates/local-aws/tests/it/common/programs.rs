@@ -1,4 +1,4 @@
-//! Programs nobody here wrote, and the server as a program of its own.
+//! Independent programs, and the server as a separate program.
 
 #![allow(
     dead_code,
@@ -20,13 +20,13 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     Some(super::target().join("python/bin").join(name)).filter(|path| path.is_file())
 }
 
-/// Says loudly what is not tested and why.
+/// Reports what is not tested, and why.
 pub(crate) fn missing(what: &str) {
     assert!(std::env::var_os("HTC_GRID_TEST_COMPLETE").is_none(), "{what}");
     say(&format!("SKIPPED: {what}"));
 }
 
-/// Finds a program in PATH, or says loudly what is not tested and why.
+/// Finds a program in PATH, or reports what is not tested.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
@@ -36,7 +36,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A program that gets nothing of the test's own environment but PATH, HOME and what is given.
+/// A program with only PATH, HOME and the given variables of the test's environment.
 pub(crate) fn command(program: &Path, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
@@ -49,7 +49,7 @@ pub(crate) fn command(program: &Path, environment: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Both outputs in one text, for an assertion's message.
+/// Both outputs in one text, for the message of an assertion.
 pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -70,18 +70,18 @@ pub(crate) fn aws_environment(url: &str) -> Vec<(&str, &str)> {
     ]
 }
 
-/// `local-aws serve` as a process that can be killed.
+/// `local-aws serve` as a process that the test can kill.
 pub(crate) struct Process {
     child: Child,
     pub(crate) url: String,
-    /// From the start of the process to its `server.json`.
+    /// The time from the start of the process to its `server.json`.
     pub(crate) ready_after: Duration,
 }
 
 impl Process {
     pub(crate) fn start(data: &Path) -> Self {
         let announced = data.join("server.json");
-        // A killed server leaves its own behind.
+        // A killed server leaves its file behind.
         drop(std::fs::remove_file(&announced));
         let started = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_local-aws"))
@@ -106,7 +106,7 @@ impl Process {
         Self { child, url, ready_after }
     }
 
-    /// SIGKILL, and nothing is left running.
+    /// Sends SIGKILL and waits for the end.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -121,7 +121,7 @@ impl Process {
     }
 }
 
-/// Says something to whoever reads the test's output.
+/// Prints a line to the test's output.
 pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }

@@ -1,23 +1,23 @@
-//! A call, and what of its answer is looked at.
+//! A call, and the parts of its answer that are compared.
 
 use reqwest::Method;
 use serde_json::Value;
 
-/// One call and what of its answer is looked at.
+/// One call and the parts of its answer that are compared.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) name: &'static str,
     pub(crate) request: Request,
-    /// JSON pointers, names of XML elements, or `header:` names. `name<pointer` keeps the value under a name: it is put into
-    /// later requests as `{name}`, and shown as `{name}`, since it is another one on each side.
+    /// JSON pointers, names of XML elements, or `header:` names. `name<pointer` stores the value under a name: it is put into later
+    /// requests as `{name}`, and shown as `{name}`, because each side has another value.
     pub(crate) shown: &'static [&'static str],
 }
 
 #[derive(Clone)]
 pub(crate) enum Request {
-    /// A service that takes JSON, what stands before an action in `x-amz-target`, the action and its input.
+    /// A service with a JSON protocol: the prefix of an action in `x-amz-target`, the action and its input.
     Json(&'static str, &'static str, &'static str, &'static str),
-    /// A service that takes forms, and the form.
+    /// A service with a form protocol, and the form.
     Form(&'static str, &'static str),
     S3 {
         method: Method,
@@ -27,19 +27,19 @@ pub(crate) enum Request {
     },
 }
 
-/// Finds the value at a place.
+/// Finds the value at a position.
 type Look = Box<dyn Fn(&str) -> Option<String>>;
 
-/// What of an answer is looked at.
+/// The parts of an answer that are compared.
 pub(crate) struct Answer {
     pub(crate) status: Option<u16>,
-    /// The refusal's code.
+    /// The error code of the refusal.
     pub(crate) code: Option<String>,
-    /// The value at one of the places of [`Call`].
+    /// The value at one of the positions of [`Call`].
     pub(crate) value: Look,
 }
 
-/// The value that a JSON pointer means, as text.
+/// The value at a JSON pointer, as text.
 pub(crate) fn pointed(document: &Value, pointer: &str) -> Option<String> {
     document.pointer(pointer).map(words)
 }

@@ -1,4 +1,4 @@
-//! AWS's own clients make the calls: `callers.py` in one process for each, asked by lines of JSON.
+//! AWS's own clients make the calls: `callers.py` in one process for each client, controlled by lines of JSON.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::call::{Answer, pointed, words};
 use super::play::region;
 use crate::common::programs::{aws_environment, command};
 
-/// A client and the process that it runs in, ended when dropped.
+/// A client and its process, which ends when this is dropped.
 pub(crate) struct Client {
     child: Child,
     asked: ChildStdin,
@@ -37,7 +37,7 @@ impl Client {
         Self { child, asked, answered, models }
     }
 
-    /// Makes the call that a request by hand is.
+    /// Makes the same call as a hand-written request.
     pub(crate) fn ask(&mut self, exchange: &Exchange) -> Answer {
         let call = self.models.call(exchange).unwrap().unwrap();
         let (service, operation) = (call.service, call.operation);
@@ -49,7 +49,7 @@ impl Client {
         assert_ne!(self.answered.read_line(&mut line).unwrap(), 0, "{service} {operation}: no answer");
         let answer: Value = serde_json::from_str(&line).unwrap();
         let status = answer["status"].as_u64().map(|status| u16::try_from(status).unwrap());
-        // Where there is no code, botocore gives the status in its place.
+        // If there is no error code, botocore returns the status instead.
         let code = answer["code"].as_str().filter(|code| code.parse::<u16>().is_err()).map(str::to_owned);
         let (models, output) = (Arc::clone(&self.models), answer["output"].clone());
         let value = move |place: &str| {
@@ -58,7 +58,7 @@ impl Client {
                 return output.get(&member).map(words);
             }
             if place.starts_with('/') {
-                // A policy is a document in a text.
+                // A policy is a document in a string.
                 let policy: Option<Value> =
                     output["Policy"].as_str().and_then(|text| serde_json::from_str(text).ok());
                 return pointed(&output, place).or_else(|| pointed(policy.as_ref()?, place));
@@ -76,7 +76,7 @@ impl Drop for Client {
     }
 }
 
-/// The first member of this name, however deep.
+/// The first member with this name, at any depth.
 fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     match value {
         Value::Object(members) => {

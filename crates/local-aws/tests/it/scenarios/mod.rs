@@ -1,10 +1,10 @@
-//! One suite of calls against local-aws and against moto (<https://docs.getmoto.org>), which nobody here wrote.
+//! One suite of calls to local-aws and to moto (<https://docs.getmoto.org>), an independent emulator.
 //!
-//! `scenarios.md` beside this file is the table of both sides' outcomes, with the reason for each difference. A new or a
-//! vanished difference fails the test; `UPDATE=1` writes the table anew and keeps the reasons. Where moto is missing,
-//! local-aws alone is held against the table.
+//! `scenarios.md` next to this file is the table of both outcomes, with the reason for each difference. A new difference or one
+//! that no longer occurs fails the test; `UPDATE=1` rewrites the table and keeps the reasons. Without moto, only local-aws is
+//! compared with the table.
 //!
-//! boto3 and the aws CLI, with their own parsers, make the same calls to local-aws and come to the same outcomes.
+//! boto3 and the aws CLI, with their own parsers, make the same calls to local-aws and must have the same outcomes.
 
 mod call;
 mod calls;
@@ -31,7 +31,7 @@ fn moto_server() -> Option<PathBuf> {
     installed("moto_server").or_else(|| crate::common::programs::find("moto_server"))
 }
 
-/// A moto of this test's own, ended when dropped.
+/// A separate moto for this test, which ends when this is dropped.
 struct Moto {
     child: Child,
     url: String,
@@ -56,7 +56,7 @@ impl Moto {
                 break url.trim().to_owned();
             }
         };
-        // It writes a line for each request: somebody has to read.
+        // It writes a line for each request: its output has to be read.
         std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(drop));
         Self { child, url }
     }
@@ -84,7 +84,7 @@ async fn the_same_scenarios_have_the_outcomes_that_are_written_down() {
         let ours = play(&mut By::Wire(&local.caller()), &local.url, calls).await;
         let theirs = match &other {
             Some(other) => play(&mut By::Wire(other), &other.url, calls).await,
-            // What was seen when moto was there last.
+            // The outcome when moto was last available.
             None => calls.iter().map(|call| known.moto(scenario, call.name)).collect(),
         };
         for ((call, local), moto) in calls.iter().zip(ours).zip(theirs) {
@@ -143,7 +143,7 @@ async fn aws_s_own_clients_come_to_the_same_outcomes() {
             let theirs = play(&mut By::Client(&mut client, ours), &local.url, calls).await;
             let pairs =
                 calls.iter().zip(ours.iter().zip(theirs)).filter(|(_, (ours, theirs))| *ours != theirs);
-            // The aws CLI has service models of its own, which may be older.
+            // The aws CLI has its own service models, which may be older.
             let pairs = pairs.filter(|(call, (_, theirs))| {
                 let is_new = matches!(call.request, Request::Json(_, _, "StartReplicationBackfill", _));
                 !(is_new && name == "aws" && theirs.ends_with("unknown to this client"))

@@ -1,4 +1,4 @@
-//! Making the calls, by hand or by a client, and an outcome as text.
+//! Makes the calls, by hand or by a client, and shows an outcome as text.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use super::call::{Answer, Call, Request, pointed};
 use super::clients::Client;
 use crate::common::{Caller, REGION, signed};
 
-/// Who makes the calls.
+/// What makes the calls.
 pub(crate) enum By<'a> {
-    /// Requests written out by hand.
+    /// Requests written by hand.
     Wire(&'a Caller),
-    /// A client library, with the outcomes of the same calls made by hand: it does not always say the status.
+    /// A client library, with the outcomes of the same calls made by hand: it does not always report the status.
     Client(&'a mut Client, &'a [String]),
 }
 
-/// Makes the calls in their order and gives each one's outcome. `url` is shown as `{url}`.
+/// Makes the calls in order and returns the outcome of each. `url` is shown as `{url}`.
 pub(crate) async fn play(by: &mut By<'_>, url: &str, calls: &[Call]) -> Vec<String> {
     let mut kept: BTreeMap<&str, String> = BTreeMap::new();
     let mut outcomes = Vec::new();
@@ -55,12 +55,12 @@ pub(crate) async fn play(by: &mut By<'_>, url: &str, calls: &[Call]) -> Vec<Stri
     outcomes
 }
 
-/// Where a service is asked.
+/// The address of a service.
 pub(crate) fn region(service: &str) -> &'static str {
     if service == "ecr-public" { "us-east-1" } else { REGION }
 }
 
-/// A call as it goes over the wire, but for who signs it.
+/// A call as it is sent, without the signature.
 fn exchange(request: &Request, kept: &BTreeMap<&str, String>) -> Exchange {
     let fill = |text: &str| {
         kept.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
@@ -114,7 +114,7 @@ async fn wire(caller: &Caller, exchange: &Exchange) -> Answer {
     Answer { status: Some(status.as_u16()), code, value: Box::new(value) }
 }
 
-/// The refusal's code, in whichever protocol. Another server's failure may be a page.
+/// The error code of the refusal, in any of the protocols. Another server's failure may be an HTML page.
 fn code(text: &str) -> Option<String> {
     let json = serde_json::from_str::<Value>(text).ok().and_then(|document| {
         let code = document["__type"].as_str()?.to_owned();
@@ -123,10 +123,10 @@ fn code(text: &str) -> Option<String> {
     json.or_else(|| element(text, "Code"))
 }
 
-/// The text of the first element of this name, with or without attributes.
+/// The text of the first element with this name, with or without attributes.
 fn element(xml: &str, name: &str) -> Option<String> {
     let opened = format!("<{name}");
-    // Not those whose names begin alike.
+    // Not an element whose name only starts with it.
     let mut found = xml.match_indices(&opened).map(|(at, _)| &xml[at + opened.len()..]);
     let rest = found.find(|rest| rest.starts_with(['>', ' ', '/']))?;
     let (attributes, rest) = rest.split_once('>')?;

@@ -1,4 +1,4 @@
-//! `scenarios.md`: what each side answered, and why they differ.
+//! `scenarios.md`: the answer of each side, and why they differ.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ pub(crate) struct Row {
     pub(crate) call: String,
     pub(crate) local: String,
     pub(crate) moto: String,
-    /// Why the two differ, by hand; empty where they do not.
+    /// Why the two differ, written by hand; empty if they do not.
     pub(crate) reason: String,
 }
 
@@ -74,7 +74,7 @@ impl Table {
         self.row(scenario, call).map(|row| row.reason.clone()).unwrap_or_default()
     }
 
-    /// What is another outcome in `found`.
+    /// The calls whose outcome in `found` is different.
     pub(crate) fn changes(&self, found: &Self) -> Vec<String> {
         let gone = self.rows.iter().filter(|row| found.row(&row.scenario, &row.call).is_none());
         let gone = gone.map(|row| format!("{}, {}: no such call any more", row.scenario, row.call));

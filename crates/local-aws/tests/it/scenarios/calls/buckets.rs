@@ -1,4 +1,4 @@
-//! S3: the bucket of a state, its lock, and what else a bucket has.
+//! S3: the bucket of a terraform state, its lock, and the other settings of a bucket.
 
 use reqwest::Method;
 
@@ -37,7 +37,7 @@ const TAGS: &str = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></Ta
 const OWNED: &str = "<OwnershipControls><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>";
 const TWO: &str = "<Delete><Object><Key>a</Key></Object><Object><Key>none</Key></Object></Delete>";
 
-/// The check of a state bucket, and its making.
+/// Checks and creates a state bucket.
 pub(super) const STATE: &[Call] = &[
     s3("look for a bucket that is not there", HEAD, "state", &[], "", &[]),
     s3("create without a region", PUT, "state", &[], "", &[]),
@@ -89,7 +89,7 @@ pub(super) const LOCKS: &[Call] = &[
     s3("what stands", GET, "locks?list-type=2", &[], "", &["KeyCount"]),
 ];
 
-/// What else a bucket has, and its end.
+/// The other settings of a bucket, and its deletion.
 pub(super) const ANOTHER: &[Call] = &[
     s3("create", PUT, "another", &[], CONSTRAINT, &[]),
     s3("buckets", GET, "", &[], "", &["Name"]),

@@ -1,4 +1,4 @@
-//! Who calls, and the services of which a little is served.
+//! The caller, and services with only a few implemented actions.
 
 use super::{Call, Request};
 
@@ -11,7 +11,7 @@ const fn form(
     Call { name, request: Request::Form(service, form), shown }
 }
 
-/// Who calls.
+/// The caller.
 pub(super) const CALLER: &[Call] =
     &[form("who calls", "sts", "Action=GetCallerIdentity&Version=2011-06-15", &["Account"])];
 

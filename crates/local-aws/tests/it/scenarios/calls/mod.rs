@@ -1,11 +1,11 @@
-//! The scenarios: calls as data. Those of a service that speaks JSON are beside the resource that they are about.
+//! The scenarios: calls as data. Those of services with a JSON protocol are next to the resource that they are about.
 
 mod buckets;
 mod callers;
 
 use super::call::{Call, Request};
 
-/// What terraform's backend, the bucket's check, the provider and this tool ask for, and what else is served.
+/// The calls of terraform's S3 backend, of the bucket check, of the provider and of this tool, and the other implemented ones.
 pub(crate) fn scenarios() -> Vec<(&'static str, Vec<Call>)> {
     let others = [
         ("state bucket", buckets::STATE),
