@@ -314,7 +314,7 @@ mod tests {
             assert_eq!(canonical(&reference.to_string()).parse().as_ref(), Ok(&reference));
             assert!(reference.repository().len() <= MAX_REPOSITORY && reference.registry().len() <= 300);
             assert!(reference.tag().is_none_or(|tag| tag.len() <= MAX_TAG));
-            // It is put into a URL's path as it is.
+            // It is put into a URL's path unchanged.
             let path = format!("{}/{}", reference.repository(), reference.identifier());
             assert!(path.bytes().all(|byte| byte.is_ascii_graphic() && !b"%?#\\".contains(&byte)), "{path}");
             assert!(path.split('/').all(|part| !part.is_empty() && part != ".." && part != "."), "{path}");

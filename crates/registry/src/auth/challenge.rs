@@ -215,7 +215,7 @@ mod tests {
                 let names = ["realm", "service", "scope"].into_iter().zip(parts);
                 let written: Vec<String> = names.filter_map(|(name, part)| quoted(name, part)).collect();
                 let written = format!("Bearer {}", written.join(","));
-                // Escaping may bring it above what is read of a header.
+                // With escapes it may be longer than what is read of a header.
                 if written.len() <= size_limits::HEADER {
                     assert_eq!(parse(&written), std::slice::from_ref(challenge), "{written}");
                 }

@@ -163,7 +163,7 @@ mod tests {
             // A mirror that passes on Docker Hub's challenge.
             ("https://mirror.corp", "https://auth.docker.io/token", false),
             ("http://registry-1.docker.io", "https://auth.docker.io/token", false),
-            // Anybody may have written this realm.
+            // Any server may have written this realm.
             ("http://harbor.corp", "https://elsewhere.example/token", false),
             ("http://harbor.corp", "http://harbor.corp:81/token", false),
             ("http://127.0.0.1:5000", "http://harbor.corp/token", false),

@@ -178,7 +178,7 @@ mod tests {
 
     const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-    /// Odd spacing, so that a re-serialised descriptor would be told from its own bytes.
+    /// With odd spacing, so that a re-serialised descriptor would differ from the original bytes.
     fn descriptor(name: &str, architecture: &str) -> String {
         format!(
             r#"{{ "digest" : "{}", "size":7,  "mediaType":"m", "platform":{{"architecture":"{architecture}","os":"linux"}},"x":1.0}}"#,

@@ -158,7 +158,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Whether a name that leads to these addresses is connected to.
+    /// Whether we connect to a name with these addresses.
     fn passes(guard: &AddressGuard, host: &str, addresses: &[&str]) -> bool {
         let found = addresses.iter().map(|address| address.parse().unwrap());
         guard.pass(host, found.collect()).is_ok()
@@ -190,7 +190,7 @@ mod tests {
         for address in ["10.0.0.1", "169.254.169.254", "127.0.0.1", "::1", "fd00::1", "::ffff:192.168.0.1"] {
             assert!(!passes(&guard, "cdn.example", &[address]), "{address}");
         }
-        // Of several addresses only the good ones are used.
+        // Of several addresses only the allowed ones are used.
         let both = ["10.0.0.1", "93.184.216.35"].map(|address| address.parse().unwrap());
         assert_eq!(guard.pass("cdn.example", both.to_vec()).unwrap(), [both[1]]);
     }
@@ -210,7 +210,7 @@ mod tests {
             ] {
                 assert!(!passes(&guard, "minio.corp", &[address]), "{address}");
             }
-            // The strictest of those who sent us there decides.
+            // The strictest of the servers that redirected us decides.
             guard.sent(&url("https://registry-1.docker.io/"), &url("https://minio.corp/x"));
             assert!(!passes(&guard, "minio.corp", &["10.1.1.2"]));
         }
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn names_that_nobody_sent_us_to_are_the_users() {
-        // A proxy's, for instance.
+        // For example a proxy's.
         let guard = guard("https://registry.example/", "93.184.216.34");
         assert!(passes(&guard, "proxy.corp", &["10.0.0.1"]));
         guard.sent(&url("https://registry.example/"), &url("https://other.corp/"));

@@ -261,7 +261,7 @@ mod tests {
         ] {
             assert!(goes(to, true, &[]).is_err(), "{to}");
         }
-        // From https, plain http is a step down that the user has to allow.
+        // From https to plain http is a downgrade, which the user has to allow.
         let from: Url = "https://harbor.corp/v2/".parse().unwrap();
         let to = "http://minio.corp:9000/b";
         assert!(matches!(resolve_blob(&from, to, &Plain::default()), Err(ErrorKind::PlainBlobs { .. })));
@@ -351,7 +351,8 @@ mod tests {
                     let is_encrypted = url.scheme() == "https";
                     assert!(is_encrypted || (url.scheme() == "http" && from.scheme() == "http" && stays));
                     assert!(!is_private(&url) || stays, "{from} led to {url}");
-                    // What is safe stays itself, and safe, however often it is looked at. Escaped it may be longer than a header.
+                    // A safe URL stays the same, and safe, however often it is checked. With escapes it may be longer than a
+                    // header.
                     if url.as_str().len() <= size_limits::HEADER {
                         assert_eq!(resolve(from, url.as_str()).ok(), Some(url));
                     }

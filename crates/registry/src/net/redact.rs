@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(Secrets::of(Some(&bearer)).hide("bad abc.def!"), "bad ***!");
         assert_eq!(Secrets::of(None).and("refresh").hide("bad refresh"), "bad ***");
         assert_eq!(Secrets::default().hide("denied"), "denied");
-        // A password of one letter would leave no word whole.
+        // A password of one letter would redact every word.
         let short = HeaderValue::from_static("Basic YTph");
         assert_eq!(Secrets::of(Some(&short)).hide("a bad day"), "a bad day");
     }

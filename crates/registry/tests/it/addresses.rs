@@ -1,4 +1,4 @@
-//! Where we are sent, and servers that cannot be reached: what is followed, and what is told at once.
+//! Redirects and servers that cannot be reached: what is followed, and what fails at once.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::support::faults::Rule;
 use crate::support::images::{bytes, image};
 use crate::support::{Auth, Fake, Passwords, builder, copied, copy, pair, reference, reply, run};
 
-/// Every name leads to this machine.
+/// Every name resolves to this machine.
 struct Here;
 
 impl Lookup for Here {
@@ -31,7 +31,7 @@ fn a_token_service_may_send_us_on_within_its_host() {
             source.on(Rule::new("GET", "/token", reply(status, &[("location", &there)], "")));
             assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{status}");
         }
-        // Not to another one, and not for ever.
+        // Not to another server, and not without end.
         let other = Fake::plain().await;
         for to in
             [format!("http://{}/token", other.host()), "/token".to_owned(), "http://10.0.0.1/".to_owned()]
@@ -85,7 +85,7 @@ fn a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_
     });
 }
 
-/// The failure of one look, which has to come within three seconds, whatever the patience.
+/// The failure of one read, which has to come within three seconds, whatever the retry time.
 pub async fn fails_soon(builder: Builder, name: &str) -> NoConnection {
     let client: Client = builder.retry(registry::RetryPolicy::default()).build().unwrap();
     let began = Instant::now();
@@ -104,7 +104,7 @@ fn what_no_wait_mends_is_told_at_once() {
         let as_https = |host: &str| format!("https://{host}");
         let plain = builder().route("a.example", &as_https(&fake.host()));
         assert_eq!(fails_soon(plain, "a.example/r:1").await, NoConnection::PlainHttp);
-        // The token service of a registry that is there.
+        // The token service of a registry that is available.
         let challenge = "Bearer realm=\"http://127.0.0.1:1/token\",service=\"x\"";
         fake.on(Rule::new("HEAD", "", reply(401, &[("www-authenticate", challenge)], "")).times(9));
         assert_eq!(fails_soon(builder(), &fake.name("r:1").to_string()).await, NoConnection::Refused);
@@ -185,7 +185,7 @@ fn a_chain_of_redirects_is_followed_however_it_is_spelled_and_one_without_an_end
             let manifests = ["1".to_owned(), image.digest().to_string()];
             let manifests = manifests.iter().map(|name| format!("/v2/r/manifests/{name}"));
             for path in blobs.chain(manifests) {
-                // First to itself by a path alone, then to another server.
+                // First to itself by only a path, then to another server.
                 let there = format!("{spelled}{}{path}", other.host());
                 let again = format!("{path}?again");
                 gateway.on(Rule::new("*", &again, reply(status, &[("location", &there)], "")).times(99));

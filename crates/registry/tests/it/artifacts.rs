@@ -1,4 +1,5 @@
-//! Signatures and other artifacts about an image: they go along, and a run that ends at any moment loses none of them.
+//! Signatures and other artifacts that refer to an image: they are copied with it, and a run that ends at any moment loses none of
+//! them.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::support::faults::Rule;
 use crate::support::images::{self, OCI_INDEX, TestImage, bytes, image, index};
 use crate::support::{Fake, Fault, Quirks, client, copy, counting, pair, reply, run};
 
-/// An index of two platforms, and what is about it: signatures of the index and of one platform, one of them signed itself, and
+/// An index of two platforms with its referrers: signatures of the index and of one platform, a signature of an artifact, and
 /// cosign's tags.
 pub struct Signed {
     pub index: TestImage,
@@ -43,7 +44,7 @@ impl Signed {
         source
     }
 
-    /// What the target lacks of it, if anything.
+    /// The artifacts that the target lacks.
     pub fn lacking(&self, target: &Fake, has_referrers: bool) -> Vec<String> {
         target.store(|store| {
             let lists = |artifact: &&TestImage| {
@@ -72,7 +73,7 @@ pub fn job(source: &Fake, target: &Fake) -> Job {
     Job { artifacts: true, ..Job::new(source.name("r:1"), target.name("r:1")) }
 }
 
-/// Runs that end while the one or the other side is asked, each at another moment, until one comes to its end; and after each of them
+/// Runs that end during a request to the source or the target, each at a later moment, until one completes; and after each of them
 /// a run that completes.
 async fn ends_at_any_moment(has_referrers: bool, ends_at_source: bool, is_copied: bool) {
     let signed = signed();
@@ -152,7 +153,7 @@ fn nothing_to_do_is_a_head_a_side_with_signatures_too() {
         };
         let one_head = || ("HEAD manifests 1".to_owned(), "HEAD manifests 1".to_owned());
         assert_eq!(up_to_date(&mapping).await, one_head());
-        // A machine that has not copied them looks for them once, and writes nothing.
+        // A machine that has not copied them looks them up once, and writes nothing.
         let other = Arc::new(MemoryMapping::default());
         let (_, asked) = up_to_date(&other).await;
         assert!(asked.contains("HEAD manifests") && !asked.contains("PUT"), "{asked}");
@@ -267,7 +268,7 @@ fn an_artifact_is_what_says_itself_what_it_is_about() {
             }
         };
         let stand_in = format!("sha256-{}", index.digest().hex());
-        // The tag read as the digest; a list that names an image; one that names both; a cosign tag read as the digest.
+        // The tag read as the digest; a list with an image; one with both; a cosign tag read as the digest.
         let cases = [
             (stand_in.clone(), index.clone(), 0),
             (stand_in.clone(), list(&[&platform.manifest]), 0),
@@ -314,7 +315,7 @@ fn a_list_of_referrers_is_read_as_leniently_as_an_index() {
             (reply(200, &[], &list(serde_json::json!([foreign, listed])).to_string()), true),
             (reply(200, &[], &list(serde_json::Value::Null).to_string()), false),
             (reply(200, &[], "{}"), false),
-            // Who does not know the API is asked by tag.
+            // A registry without the API is asked by tag.
             (reply(200, &page, "<html>all repositories</html>"), true),
             (reply(404, &page, "<html>not found</html>"), true),
         ] {

@@ -1,4 +1,4 @@
-//! Artifacts of an image that the target has already: they may not have been wanted when it was copied.
+//! Artifacts of an image that the target already has: they may not have been requested when it was copied.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ fn a_source_that_does_not_answer_is_asked_again_by_the_next_run() {
         source.on(Rule::new("GET", "/referrers/", Fault::status(503)).times(6));
         let plan = remembering(&mapping).plan([job(&source, &target)]).await;
         assert!(plan.is_up_to_date() && plan.images[0].unanswered.is_some(), "{plan:?}");
-        // What is refused, not: it would be refused each time.
+        // Refused artifacts are not sent again: they would be refused each time.
         source.on(Rule::new("GET", "/referrers/", Fault::status(403)).times(99));
         source.on(Rule::new("*", ".sig", Fault::status(403)).times(99));
         source.on(Rule::new("*", ".att", Fault::status(403)).times(99));

@@ -1,4 +1,4 @@
-//! Challenges, tokens and passwords: how often they are asked for, and who sees them.
+//! Challenges, tokens and passwords: how often they are requested, and which servers get them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::{
     Auth, Fake, Fault, Passwords, Quirks, builder, client, location, reference, reply, run, small,
 };
 
-/// A registry with these ways that has a small image as `r:1`, and a client that is given `passwords`.
+/// A registry with this behaviour that has a small image as `r:1`, and a client that gets `passwords`.
 async fn with(passwords: &Passwords, quirks: Quirks) -> (Fake, Client) {
     let fake = Fake::start(quirks).await;
     fake.store(|store| store.seed("r", "1", &small()));
@@ -21,12 +21,12 @@ async fn with(passwords: &Passwords, quirks: Quirks) -> (Fake, Client) {
     (fake, client)
 }
 
-/// One that wants this password, in ECR's ways.
+/// A registry that requires this password, like ECR.
 fn wants(password: &str) -> Quirks {
     Quirks { ecr: true, auth: Auth::Basic(password.to_owned()), ..Quirks::default() }
 }
 
-/// One that wants a token.
+/// A registry that requires a token.
 fn wants_token() -> Quirks {
     Quirks { auth: Auth::Bearer(None), ..Quirks::default() }
 }
@@ -90,7 +90,7 @@ fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
     });
 }
 
-/// A request that waited for longer than its token lives has not been told that the next one is wrong.
+/// A request that took longer than its token's lifetime does not show that the next token is wrong.
 #[test]
 fn a_token_that_ran_out_on_the_way_is_no_refusal_of_the_next() {
     run(async {
@@ -101,7 +101,7 @@ fn a_token_that_ran_out_on_the_way_is_no_refusal_of_the_next() {
         fake.on(Rule::new("GET", "manifests", Fault::Expire).skip(1));
         assert!(client().manifest(&fake.name("r:1")).await.unwrap().is_some());
         assert_eq!((fake.log.fired(), fake.log.count("GET token")), (3, 3));
-        // One that is refused while it is good is renewed once.
+        // A token that is refused while it is valid is renewed once.
         fake.on(Rule::new("GET", "manifests", Fault::Expire).skip(1).times(2));
         let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Unauthorized { .. }), "{error}");
@@ -152,7 +152,7 @@ fn credentials_never_cross_hosts() {
         let image = image("a", &[]);
         other.store(|store| store.seed("r", "1", &image));
         let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
-        // Learn the challenge first, so that the next request carries the password.
+        // Get the challenge first, so that the next request has the password.
         assert_eq!(client.head(&fake.name("r:0")).await.unwrap(), None);
         let there = format!("http://{}/v2/r/manifests/1", other.host());
         fake.on(Rule::new("GET", "/manifests/1", location(307, &there)));
@@ -234,7 +234,7 @@ fn an_expired_password_is_a_403_and_is_renewed_once_for_all() {
 #[test]
 fn a_stored_password_that_ran_out_before_the_first_request_is_renewed() {
     run(async {
-        // As after `docker login` yesterday: the challenge is answered with what is stored, and that is a 403.
+        // As after `docker login` on the day before: the challenge is answered with the stored password, and the reply is a 403.
         let passwords = Passwords::new("yesterday's");
         let (fake, client) = with(&passwords, wants("today's")).await;
         let name = fake.name("r:1");
@@ -259,7 +259,7 @@ fn an_expired_password_shows_at_a_head_too() {
         client.head(&fake.name("r:1")).await.unwrap().unwrap();
         fake.quirks(|quirks| quirks.auth = Auth::Basic("new".to_owned()));
         *passwords.current.lock().unwrap() = "new".to_owned();
-        // The HEAD's 403 has no body: only a GET says that it is the token.
+        // The 403 of the HEAD has no body: only a GET shows that the token has expired.
         assert!(client.head(&fake.name("r:1")).await.unwrap().is_some());
         assert_eq!(passwords.asked(), 2);
     });
@@ -288,7 +288,7 @@ fn a_server_that_repeats_what_it_was_shown_makes_nobody_repeat_it() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let target = Fake::plain().await;
-        // A registry that quotes the header, then one whose token service does so in its own words.
+        // A registry that quotes the header, then one whose token service quotes it in another form.
         for challenge in ["Basic realm=\"x\"", "Bearer realm=\"https://odd.example/token\""] {
             let (image, filled) = (image.clone(), "no ".repeat(95));
             let echoing = move |request: &Request| match header(request, "authorization") {
@@ -310,7 +310,7 @@ fn a_server_that_repeats_what_it_was_shown_makes_nobody_repeat_it() {
             if challenge.starts_with("Basic") {
                 assert!(error.contains("no no no ***"), "{error}");
             }
-            // Nor a part of it, where the message is cut off.
+            // Nor a part of it, at the place where the message is cut off.
             assert!(!error.contains("QVdT") && !error.contains("password-4711"), "{error}");
         }
     });

@@ -1,4 +1,4 @@
-//! Tags of one repository that a registry tells in bulk, and those of one that is not there.
+//! Tags of one repository that a registry lists in bulk, and tags of a repository that does not exist.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::support::{Fake, Fault, client, counting, run};
 
 type Known = HashMap<String, Option<Digest>>;
 
-/// Knows some tags of the repository `many`, and is asked so often.
+/// Knows some tags of the repository `many`, and counts how often it is asked.
 #[derive(Default)]
 struct Bulk {
     known: Known,
@@ -41,7 +41,7 @@ fn a_repository_is_asked_once_for_all_its_tags_and_the_rest_by_head() {
         }
         let bulk = Arc::new(Bulk {
             known: HashMap::from([
-                // Somebody has moved it since: what the list says counts for the plan.
+                // The tag was moved since: the plan uses the list.
                 ("old".to_owned(), Some(Digest::of(b"before"))),
                 ("there".to_owned(), Some(image.digest())),
                 ("absent".to_owned(), None),
@@ -58,7 +58,7 @@ fn a_repository_is_asked_once_for_all_its_tags_and_the_rest_by_head() {
             ["replace", "up to date", "copy", "up to date", "up to date", "copy", "copy"],
             "{plan:?}"
         );
-        // Of `many` what the list left out, `few` as it is alone, `other` because it cannot be asked so.
+        // The tag of `many` that is not in the list, `few` because it has one tag, `other` because it cannot be listed in bulk.
         assert_eq!(target.log.counts(), "HEAD manifests 4");
         assert_eq!(bulk.asked.load(Ordering::Relaxed), 2, "once for each repository of more than one tag");
         let mut wanted = bulk.wanted.lock().unwrap().clone();
@@ -87,7 +87,7 @@ async fn many() -> (Fake, Fake, Vec<TestImage>) {
     (source, target, images)
 }
 
-/// What is to be done for so many of the tags, and what was asked for it at the source and at the target.
+/// The plan for this number of tags, and the requests for it at the source and at the target.
 async fn asked(
     mirror: &Mirror,
     source: &Fake,
@@ -110,7 +110,7 @@ fn a_repository_that_is_not_there_has_none_of_its_tags_and_their_sources_are_rea
         let mirror = Mirror::new(client());
         let wanted = counts("GET manifests 4", "GET tags 1, HEAD manifests 1");
         assert_eq!(asked(&mirror, &source, &target, 4).await, (vec!["copy"; 4], wanted));
-        // For two it would be as many requests.
+        // For two tags it would be the same number of requests.
         let (source, target, _) = many().await;
         let wanted = counts("GET manifests 2, HEAD manifests 2", "HEAD manifests 2");
         assert_eq!(asked(&mirror, &source, &target, 2).await, (vec!["copy"; 2], wanted));
@@ -127,7 +127,7 @@ fn each_tag_is_looked_for_where_the_repository_is_there_or_nobody_says_that_it_i
         let found = asked(&Mirror::new(client()), &source, &target, 4).await;
         let wanted = counts("GET manifests 3, HEAD manifests 2", "GET tags 1, HEAD manifests 4");
         assert_eq!(found, (vec!["copy", "up to date", "replace", "copy"], wanted));
-        // The first tag is there: so is the repository.
+        // The first tag exists: so does the repository.
         let (source, target, images) = many().await;
         target.store(|store| store.seed("new", "0", &images[0]));
         let found = asked(&Mirror::new(client()), &source, &target, 4).await;

@@ -1,4 +1,4 @@
-//! Ways to ask for a login, to answer with a token, and to send a request on, as other people's servers have them.
+//! How other servers challenge, answer with a token, and redirect.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,13 +13,13 @@ use crate::support::{Fake, Fault, Passwords, builder, client, location, reply, r
 
 const LOGIN: &str = "Basic QVdTOnB3";
 
-/// A 401 with these challenges, each in a header of its own.
+/// A 401 with these challenges, each in its own header.
 fn challenge(status: u16, challenges: &[&str]) -> Response {
     let headers: Vec<(&str, &str)> = challenges.iter().map(|text| ("www-authenticate", *text)).collect();
     answer(status, &headers, "")
 }
 
-/// A registry that answers this to whoever has no login or token, with a token service at `/token` that wants no login.
+/// A registry that answers this to requests without a login or token, with a token service at `/token` that needs no login.
 fn asking(
     image: TestImage,
     first: impl Fn(&Request) -> Response + Send + Sync,
@@ -196,7 +196,7 @@ fn challenges_of_every_spelling_are_answered() {
             let copied = copied_by(client, &target).await;
             assert_eq!(copied.unwrap_or_else(|error| panic!("{challenges:?}: {error}")), image.digest());
         }
-        // No password is sent by another scheme, nor where none of them is asked for.
+        // The password is not sent with another scheme, nor if the server requires neither of ours.
         for challenges in [&["Negotiate", "NTLM TlRM=="][..], &["Digest realm=\"x\", nonce=\"y\""]] {
             let registry = move |request: &Request| {
                 assert_eq!(header(request, "authorization"), "");
@@ -278,7 +278,7 @@ fn an_upload_that_begins_with_its_end_is_named() {
             assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
             assert_eq!(target.log.count("PUT manifests"), 0);
         }
-        // One that has the blob, and says no more than that.
+        // A server that has the blob, and sends no other information.
         let (source, target) = crate::support::pair(&image).await;
         target.store(|store| store.seed("r", "0", &image));
         target.on(Rule::new("POST", "", Fault::status(201)).times(999));

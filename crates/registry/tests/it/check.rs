@@ -1,4 +1,4 @@
-//! A target that is read back: what is asked, and which damage is found.
+//! Reading a target back: the requests, and the damage that is found.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use registry::{Digest, ErrorKind, Reference};
 use crate::support::images::{TestImage, bytes, image, index};
 use crate::support::{Fake, Fault, client, copy, copy_all, faults::Rule, pair, run};
 
-/// Two platforms that share a layer, and an attestation that nobody has.
+/// Two platforms that share a layer, and an attestation that no registry has.
 fn platforms() -> TestImage {
     let amd64 = image("amd64", &[bytes("a", 300_000), bytes("common", 900)]);
     let arm64 = image("arm64", &[bytes("b", 600), bytes("common", 900)]);
@@ -49,7 +49,7 @@ fn a_whole_image_is_read_once_and_its_bytes_only_where_that_is_asked_for() {
         let deep = read(&mirror, &target, whole.digest(), true).await;
         assert_eq!(deep, quick);
         assert_eq!(target.log.counts(), "GET blobs 5, GET manifests 4");
-        // A second image of the repository costs only its own.
+        // A second image of the repository only adds its own requests.
         target.store(|store| store.seed("r", "2", &whole));
         target.log.forget();
         let check = Check::new(&mirror, true);
@@ -123,7 +123,7 @@ fn a_tag_that_is_absent_or_moved_is_a_difference_and_a_refusal_an_error() {
         let check = Check::new(&mirror, false);
         let absent = check.image(0, &target.name("r:other"), wanted).await.unwrap();
         assert_eq!(kinds(absent), [(wanted, DifferenceKind::TagAbsent)]);
-        // A refused HEAD has no body that says why, so a GET follows.
+        // A refused HEAD has no body with the reason, so a GET follows.
         for method in ["HEAD", "GET"] {
             let denied = Fault::error(403, "DENIED", "no", Vec::new());
             target.on(Rule::new(method, "/blobs/", denied).times(99));
@@ -153,7 +153,7 @@ fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
         source.store(|store| store.seed("s", "1", &other));
         let lost = Digest::of(&other.blobs[1]);
         let jobs = || ["r:1", "s:1"].map(|name| Job::new(source.name(name), target.name(name))).to_vec();
-        // Whether a blob that was just sent is there is only asked by who reads back.
+        // Only a read-back checks whether a blob that was just sent exists.
         let gone = |times| Rule::new("HEAD", &lost.to_string(), Fault::status(404)).times(times);
         target.on(gone(99));
         assert!(copy_all(&Mirror::new(client()), jobs()).await.iter().all(Result::is_ok));
@@ -180,7 +180,7 @@ fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
         let mut told = told.lock().unwrap().clone();
         told.sort_unstable();
         assert_eq!(told, [(0, true), (1, false)]);
-        // What is only shown a moment later is no difference.
+        // Content that becomes visible a moment later is not a difference.
         let target = Fake::plain().await;
         target.on(gone(2));
         let late = Job::new(source.name("s:1"), target.name("s:1"));
@@ -189,7 +189,7 @@ fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
     });
 }
 
-/// A registry that tells the sizes of a repository's blobs in bulk.
+/// A registry that reports the sizes of a repository's blobs in bulk.
 struct Bulk {
     sizes: HashMap<Digest, Option<u64>>,
     asked: AtomicUsize,

@@ -1,4 +1,4 @@
-//! One request at a time: who is asked, with what, and what is believed.
+//! Single requests: their target, their content, and which replies are accepted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn a_list_of_tags_without_end_is_given_up() {
         for number in 0..2 {
             let next = format!("</v2/r/tags/list?n={number}>; rel=\"next\"");
             let fault = Fault::Reply { status: 200, headers: vec![("link", next)], body: "{}".to_owned() };
-            // Each page points to the other.
+            // Each page links to the other.
             let other = if number == 0 { "n=1" } else { "n=0" };
             fake.on(Rule::new("GET", other, fault).times(10_000));
         }
@@ -82,7 +82,7 @@ fn redirects_without_end_are_given_up() {
     });
 }
 
-/// A name server with two names: the registry's, and one that leads to where clouds keep a machine's credentials.
+/// A name server with two names: the registry's, and one with the address at which clouds provide a machine's credentials.
 struct Names;
 
 impl registry::Lookup for Names {

@@ -1,4 +1,4 @@
-//! Whole images from one registry to another: what is asked, what arrives.
+//! Whole images from one registry to another: the requests, and the result.
 
 use std::sync::{Arc, Mutex};
 
@@ -128,7 +128,7 @@ fn a_single_image_of_another_platform_is_refused_before_its_tag_is_put() {
         let arm64 = images::image_for("linux/arm64", &[bytes("l", 100)]);
         let (source, target) = pair(&arm64).await;
         let job = |platforms| Job { platforms, ..Job::new(source.name("r:1"), target.name("r:1")) };
-        // The second time the configuration is there, and is asked for.
+        // The second time the configuration exists, and is looked up.
         for fetched in [2, 3] {
             let error = copy(&Mirror::new(client()), job(only(&["linux/amd64"]))).await.unwrap_err();
             assert!(error.to_string().ends_with("no linux/amd64: it has linux/arm64"), "{error}");
@@ -202,7 +202,7 @@ fn one_slot_is_enough_for_everything() {
         let limits = Limits { transfers: 1, transfers_per_host: 1, requests: 1, requests_per_host: 1 };
         let mirror = Mirror::new(client()).limits(limits);
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        // Within one registry too, where source and target share a host.
+        // Also within one registry, if source and target have the same host.
         copy(&mirror, Job::new(source.name("r:1"), source.name("other:1"))).await.unwrap();
         assert_eq!(source.broken_tag(), None);
     });
@@ -213,7 +213,7 @@ fn an_upload_that_waits_for_its_turn_does_not_stall() {
     run(async {
         let layers: Vec<Vec<u8>> = (0..3).map(|layer| bytes(&format!("l{layer}"), 1_000)).collect();
         let (source, target) = pair(&image("a", &layers)).await;
-        // All further uploads wait for longer than a target may take to take a byte.
+        // All further uploads wait for longer than a target's write timeout.
         target.on(Rule::new("PUT", "/uploads/", Fault::too_many(Some(1))));
         let events = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&events);

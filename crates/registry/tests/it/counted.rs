@@ -1,5 +1,5 @@
-//! Signatures at a registry that counts pulls, as Docker Hub does: a GET of a manifest is one, whether or not anything is there, a HEAD
-//! is none.
+//! Signatures at a registry that counts pulls, like Docker Hub: a GET of a manifest is a pull, even if it does not exist; a HEAD is
+//! not.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::artifacts::signed;
 use crate::support::images::{bytes, image};
 use crate::support::{Fake, Quirks, builder, counting, run};
 
-/// A registry that counts, and lists what is about an image by itself or leaves that to its clients.
+/// A registry that counts pulls, and either has the referrers API or leaves the list to its clients.
 async fn hub(referrers: bool, left: u64) -> Fake {
     Fake::start(Quirks { pulls_left: Some(left), referrers, ..Quirks::default() }).await
 }
@@ -19,7 +19,7 @@ fn mirror_of(hub: &Fake, mapping: &Arc<MemoryMapping>) -> Mirror {
     Mirror::new(counting(hub)).mapping(Arc::clone(mapping) as Arc<dyn Mapping>)
 }
 
-/// Takes an image whose signature is under cosign's tag, and reads it as `[trust]` does.
+/// Copies an image whose signature is under cosign's tag, and reads the signature as `[trust]` does.
 struct Signed {
     client: Client,
     mapping: Arc<MemoryMapping>,
@@ -100,7 +100,7 @@ fn signatures_that_are_copied_are_counted_before_and_read_once() {
             });
             let mapping = Arc::new(MemoryMapping::default());
             let job = || Job { artifacts: true, ..Job::new(hub.name("r:1"), target.name("r:1")) };
-            // Index and two images, two under cosign's tags and, where they are listed, four referrers.
+            // The index and two images, two under cosign's tags and, if they are listed, four referrers.
             let all = if referrers { 9 } else { 5 };
             let plan = mirror_of(&hub, &mapping).plan([job()]).await;
             let pulls = &plan.pulls[0];
@@ -163,7 +163,7 @@ fn a_signature_that_is_verified_is_counted_and_what_was_left_before_is_told() {
         };
         let plan = mirror.plan([job()]).await;
         assert!(plan.images[0].signed.is_some());
-        // The signature, index and two images, and the attestation that is copied with them.
+        // The signature, the index and two images, and the attestation that is copied with them.
         assert_eq!((plan.pulls[0].needed, plan.pulls[0].limit.unwrap().remaining), (5, 100));
         mirror.apply(&plan).await.remove(0).result.unwrap();
         assert_eq!(hub.log.count("GET manifests"), 5);

@@ -1,5 +1,5 @@
-//! Against a registry that nobody here wrote: Debian's docker-registry. Where it is not installed the tests say so, loudly,
-//! and their names (`cross_check`) let them be counted.
+//! With an independent registry: Debian's docker-registry. If it is not installed the tests report it; their prefix (`cross_check`)
+//! is for counting them.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use registry::mirror::{Job, Mirror, Platforms};
 use crate::support::images::{self, bytes};
 use crate::support::{Fake, client, copy, copy_all, reference, run, whole};
 
-/// A docker-registry of its own, ended with the test.
+/// A separate docker-registry, which ends with the test.
 struct DockerRegistry {
     child: Child,
     host: String,
@@ -33,7 +33,7 @@ fn program() -> Option<PathBuf> {
 
 impl DockerRegistry {
     async fn start(program: &Path) -> Self {
-        // The program cannot be told to choose a port and say which; somebody may take it in between, so a few tries.
+        // The program cannot choose a port and report it. Another program may take the port meanwhile, so there are a few tries.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             if let Some(registry) = Self::try_start(program, port).await {
@@ -74,7 +74,7 @@ impl DockerRegistry {
         reference(&format!("{}/{name}", self.host))
     }
 
-    /// Blobs that the registry keeps on its disk, by their own names.
+    /// The blobs on the registry's disk, by digest.
     fn stored_blobs(&self) -> usize {
         let blobs = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
         std::fs::read_dir(blobs)
@@ -106,7 +106,7 @@ fn cross_check_images_and_indexes_arrive_whole() {
         ]);
         fake.store(|store| store.seed("r", "1", &index));
         let mirror = Mirror::new(client());
-        // Into it, from one to the other, and there again as a warm run.
+        // Into it, from one to the other, and again with nothing to do.
         copy(&mirror, Job::new(fake.name("r:1"), source.name("team/r:1"))).await.unwrap();
         let copied = copy(&mirror, Job::new(source.name("team/r:1"), target.name("r:1"))).await.unwrap();
         assert_eq!((copied.digest, copied.sent), (index.digest(), 5));
@@ -118,7 +118,7 @@ fn cross_check_images_and_indexes_arrive_whole() {
                 .was_up_to_date
         );
         assert_eq!(target.stored_blobs(), 5 + 3, "blobs and manifests");
-        // One platform, and a name moved.
+        // One platform, and a tag that has moved.
         let only = Platforms::Only(vec!["linux/arm64".parse().unwrap()]);
         let job = Job { platforms: only, ..Job::new(source.name("team/r:1"), target.name("one:1")) };
         let copied = copy(&mirror, job).await.unwrap();
@@ -145,7 +145,7 @@ fn cross_check_shared_layers_are_mounted_and_present_ones_skipped() {
         let results = copy_all(&Mirror::new(client()), jobs).await;
         let mounted: usize = results.iter().map(|result| result.as_ref().unwrap().mounted).sum();
         assert_eq!((mounted, fake.log.count("GET blobs")), (5, 7));
-        // Another tag of the same image: all blobs are there, which one POST each tells.
+        // Another tag of the same image: all blobs exist, which one POST each shows.
         fake.log.forget();
         let copied =
             copy(&Mirror::new(client()), Job::new(fake.name("s0:1"), target.name("t0:2"))).await.unwrap();

@@ -1,8 +1,8 @@
-//! A fault at a random place of each run, from a seed that is printed. Whatever happens: the copy is whole, or fails with a
-//! name and leaves no tag that lacks a part; and it ends.
+//! A fault at a random point of each run, from a printed seed. In every case the copy is complete, or fails with a named error and
+//! leaves no incomplete tag; and the run ends.
 //!
-//! A few rounds by default; `SOAK=1` for a thousand, in which every kind of fault really happened at least sixty times.
-//! `cargo test -p registry --features bugs control_` runs such rounds with our digests unchecked, and wants them to fail.
+//! A few rounds by default; `SOAK=1` for a thousand, in which every kind of fault occurred at least sixty times.
+//! `cargo test -p registry --features bugs control_` runs such rounds with the digest checks disabled, and expects them to fail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn fault(kind: &str, random: &mut fastrand::Rng) -> Fault {
     }
 }
 
-/// Whether a kind of fault can happen to a request: most to any, some only where there is a body to change.
+/// Whether a kind of fault can happen to a request: most to any request, some only if there is a body to change.
 fn can_meet(kind: &str, seen: &Seen) -> bool {
     match kind {
         "none" => false,
@@ -71,8 +71,8 @@ fn can_meet(kind: &str, seen: &Seen) -> bool {
     }
 }
 
-/// One of the requests of an undisturbed run: a side, then one of those that this side saw. It is found again by method and
-/// kind, and by how many of these came before.
+/// One of the requests of an undisturbed run: a side, then one of the requests to this side. It is found again by method and kind,
+/// and by how many of these came before.
 fn place(kind: &str, sides: [&[Seen]; 2], random: &mut fastrand::Rng) -> Option<(usize, Rule)> {
     let fault = fault(kind, random);
     let able = |side: &usize| sides[*side].iter().any(|seen| can_meet(kind, seen));
@@ -83,14 +83,14 @@ fn place(kind: &str, sides: [&[Seen]; 2], random: &mut fastrand::Rng) -> Option<
     let at = *random.choice(&able)?;
     let before = seen[..at].iter().filter(|other| class(other) == class(&seen[at])).count();
     let (method, part) = class(&seen[at]);
-    // A credential that is refused as soon as it is new is no accident, and one 401 too many is an answer.
+    // A new credential that is refused is not a transient fault, and a second 401 is a final answer.
     let times = if kind == "expired" { 1 } else { random.usize(1..4) };
     Some((side, Rule::new(method?, part, fault).skip(before).times(times)))
 }
 
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "PUT"];
 
-/// What the paths of such requests have in common.
+/// The common part of the paths of such requests.
 fn part(seen: &Seen) -> &'static str {
     match seen.kind {
         "uploads" => "/blobs/uploads/",
@@ -131,7 +131,7 @@ fn some_quirks(random: &mut fastrand::Rng) -> Quirks {
     }
 }
 
-/// Credentials that know what the fake made of its password.
+/// Credentials that know the current password of the fake registry.
 fn client_for(fakes: [&Fake; 2]) -> registry::Client {
     struct Known(Vec<(String, Passwords)>);
     impl registry::Credentials for Known {
@@ -153,11 +153,11 @@ fn client_for(fakes: [&Fake; 2]) -> registry::Client {
     builder().credentials(Arc::new(Known(known))).build().unwrap()
 }
 
-/// What came of a round that did not do what must not be.
+/// The result of a round that kept the invariants.
 struct Round {
-    /// Else it failed by name.
+    /// Otherwise it failed with a named error.
     is_complete: bool,
-    /// Whether the fault happened at all.
+    /// Whether the fault happened.
     has_fired: bool,
 }
 
@@ -166,14 +166,14 @@ async fn stage(kind: &str, seed: u64) -> (Fake, Fake, TestImage) {
     let random = &mut fastrand::Rng::with_seed(seed);
     let source = Fake::start(some_quirks(random)).await;
     let target = Fake::start(some_quirks(random)).await;
-    // What is wrong at the source is for us alone to notice, where the target believes everything.
+    // With a target that verifies nothing, only this tool can detect faults of the source.
     target.quirks(|quirks| quirks.gullible = kind != "corrupt request" && random.bool());
     let image = some_image(random);
     source.store(|store| store.seed("r", "1", &image));
     (source, target, image)
 }
 
-/// One run; `Err` is what must not be.
+/// One run; `Err` is a violation.
 async fn round(kind: &str, seed: u64) -> Result<Round, String> {
     let (source, target, _) = stage(kind, seed).await;
     let mirror = Mirror::new(client_for([&source, &target]));
@@ -207,7 +207,7 @@ async fn round(kind: &str, seed: u64) -> Result<Round, String> {
     }
 }
 
-/// Rounds of each of `kinds`, side by side, because most of the time is waiting.
+/// Rounds of each of `kinds`, in parallel, because most of the time is waiting.
 fn rounds(
     kinds: &[&'static str],
     count: usize,
@@ -246,7 +246,7 @@ fn any_fault_is_survived_or_named() {
     let mut counts: BTreeMap<&str, Count> = KINDS.iter().map(|kind| (*kind, Count::default())).collect();
     let mut kinds = KINDS.to_vec();
     let mut count = wanted;
-    // A fault that found its request under way in another order may not happen: again, for those that are short of some.
+    // A fault whose request came in another order may not happen: more rounds for the kinds with too few.
     while !kinds.is_empty() {
         for (kind, seed, result) in rounds(&kinds, count, seeds) {
             let round = result.unwrap_or_else(|what| panic!("seed {seed}, {kind}: {what}"));
@@ -265,13 +265,13 @@ fn any_fault_is_survived_or_named() {
         println!("{kind}: {runs} runs, the fault happened in {fired}, {complete} complete");
     }
     println!("{all} runs in {:.0?}", began.elapsed());
-    // What a retry repairs is repaired: a failure is the exception even under faults.
+    // Faults that a retry repairs are repaired: failures are rare even under faults.
     let complete: usize = counts.values().map(|counted| counted.complete).sum();
     assert!(complete * 100 >= all * 90, "{counts:?}");
     assert_eq!(counts["none"].complete, counts["none"].runs);
 }
 
-/// The control of the test above: a mirror that does not look at its bytes must not come through it.
+/// The control of the test above: a mirror without digest checks must not pass it.
 #[cfg(feature = "bugs")]
 #[test]
 fn control_rounds_without_verification_fail() {
@@ -285,8 +285,8 @@ fn control_rounds_without_verification_fail() {
 
 #[test]
 fn the_control_shows_that_corruption_would_be_seen() {
-    // A target that believes everything, and bytes that are changed behind our digest check, on the way there: what the
-    // rounds above look at must tell.
+    // A target that verifies nothing, and bytes that are changed after our digest check: the checks of the rounds above must detect
+    // them.
     run(async {
         let (source, target) =
             (Fake::plain().await, Fake::start(Quirks { gullible: true, ..Quirks::default() }).await);

@@ -1,5 +1,5 @@
-//! A server that takes connections and says nothing: all tries of a request together have an end, and a try that another one is
-//! part of is not one more.
+//! A server that accepts connections and never answers: all tries of a request have one time limit, and waiting for another
+//! request's try does not count as a try.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::support::{Auth, Fake, Fault, Quirks, copy, pair, run, small};
 
 const REPLY: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(300);
-/// Tries that begin within that time.
+/// The tries that begin within that time.
 const TRIES: usize = 2;
 /// All of them, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// A client that tries often, and waits for less than twice a reply.
+/// A client with many tries and a time limit of less than two reply timeouts.
 fn client() -> Client {
     let retry = RetryPolicy {
         attempts: 9,
@@ -30,7 +30,7 @@ fn client() -> Client {
     Client::builder().retry(retry).timeouts(timeouts).build().unwrap()
 }
 
-/// What `asked` came to, within the limit.
+/// The result of `asked`, within the limit.
 async fn stalled<T: std::fmt::Debug>(asked: impl Future<Output = Result<T, Error>>) {
     let began = Instant::now();
     let error = tokio::time::timeout(LIMIT, asked).await.expect("it has no end").unwrap_err();
@@ -67,7 +67,7 @@ fn a_request_is_tried_for_as_long_as_patience_lasts_and_not_as_often_as_it_may_b
     });
 }
 
-/// Requests that are under way together.
+/// Simultaneous requests.
 const TOGETHER: usize = 6;
 
 #[test]
@@ -76,7 +76,7 @@ fn many_requests_together_are_given_up_as_soon_as_one() {
         let fake = hanging("HEAD", "/manifests/").await;
         let (client, name) = (client(), fake.name("r:1"));
         join_all((0..TOGETHER).map(|_| stalled(client.head(&name)))).await;
-        // All others wait for the first one, in vain, and then for their own.
+        // All others wait for the first one without a result, and then for their own.
         let asked = fake.log.count("HEAD manifests");
         assert!((TOGETHER..=TOGETHER + 1).contains(&asked), "{}", fake.log.counts());
     });
@@ -100,7 +100,7 @@ fn a_registry_that_is_always_busy_is_given_up_once_and_not_by_each_request_in_tu
         for asked in join_all((0..TOGETHER).map(|_| client.head(&name))).await {
             let error = asked.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::TooManyRequests { .. }), "{error}");
-            // In the same words, so that it can be told once.
+            // With the same text, so that it can be reported once.
             assert_eq!(error.retry_after(), Some(Duration::from_secs(1)), "{error}");
         }
         let took = began.elapsed();

@@ -1,4 +1,4 @@
-//! The crate against registries in this process, which count requests and fail on those that they do not know.
+//! The crate with registries in this process, which count requests and fail on unknown ones.
 #![expect(
     unreachable_pub,
     clippy::unwrap_used,

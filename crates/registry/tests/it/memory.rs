@@ -1,6 +1,7 @@
-//! Memory while a huge layer passes: in a process of its own, so that no other test's memory is measured.
+//! Memory while a huge layer is copied: in a separate process, so that no other test's memory is measured.
 //!
-//! Half a GiB by default, 8 GiB with `SOAK=1`. The fakes make and throw away the bytes, so what is measured is the way between.
+//! Half a GiB by default, 8 GiB with `SOAK=1`. The fake registries generate and discard the bytes, so only the transfer is
+//! measured.
 
 use registry::mirror::{Job, Mirror};
 use registry::{Descriptor, Digest, Manifest};
@@ -8,7 +9,7 @@ use sha2::Digest as _;
 
 use crate::support::{Fake, Quirks, client, copy, images, run};
 
-/// The most memory that this process ever held, in KiB.
+/// This process's peak memory, in KiB.
 fn high_water() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -24,7 +25,7 @@ fn digest_of_zeros(length: u64) -> Digest {
     format!("sha256:{}", hex::encode(hasher.finalize())).parse().unwrap()
 }
 
-/// Set in the process that is measured.
+/// Set in the measured process.
 const ALONE: &str = "REGISTRY_TEST_ALONE";
 
 #[test]

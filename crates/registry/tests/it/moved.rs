@@ -1,4 +1,4 @@
-//! Tags that moved, locks, and sources that do not answer: what is done, and what is only said.
+//! Tags that have moved, locks, and sources that do not answer: what is done, and what is only reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn a_tag_that_somebody_else_moved_is_shown_and_can_be_kept() {
         assert_eq!((copied.digest, copied.replaced), (image.digest(), Some(other.digest())));
         let kept = target.name("r").with_tag(&tag).unwrap();
         whole(&mirror, &kept, other.digest()).await;
-        // What the last run left there is ours to move.
+        // A tag that the last run put there may be moved.
         source.store(|store| store.seed("r", "1", &other));
         let plan = mirror.plan(vec![job()]).await;
         assert!(matches!(plan.images[0].action, Action::Replace { ours: true, .. }));
@@ -109,7 +109,7 @@ fn a_source_that_is_away_is_not_waited_for_and_one_that_refuses_is_no_success() 
             let job =
                 Job { expected: Some(image.digest()), ..Job::new(source.name("r:1"), target.name("r:1")) };
             let began = std::time::Instant::now();
-            // A hundred at once: one after the other, those that hang would take half a minute.
+            // A hundred at once: one after the other, the requests without a reply would take half a minute.
             let plan = Mirror::new(client()).plan(vec![job; 100]).await;
             assert!(began.elapsed() < Duration::from_secs(5), "{fault:?}: {:?}", began.elapsed());
             assert_eq!(plan.is_up_to_date(), is_away, "{fault:?}: {:?}", plan.images[0]);
@@ -133,7 +133,7 @@ fn without_a_lock_it_is_enough_that_the_last_run_asked() {
         source.on(Rule::new("*", "", Fault::status(503)).times(999));
         let plan = mirror().plan(vec![job("linux/amd64")]).await;
         assert!(plan.is_up_to_date() && plan.images[0].unanswered.is_some(), "{plan:?}");
-        // Another platform was never asked for: what it comes to is not known.
+        // The result for another platform is not known, because it was never requested.
         let plan = mirror().plan(vec![job("linux/arm64")]).await;
         assert!(matches!(plan.images[0].action, Action::Failed(_)), "{plan:?}");
     });
@@ -150,7 +150,7 @@ fn a_registry_that_never_answers_is_asked_by_all_at_once() {
         let began = std::time::Instant::now();
         let plan = Mirror::new(client).plan(vec![job; 20]).await;
         assert!(plan.images.iter().all(|planned| matches!(planned.action, Action::Failed(_))));
-        // The first one alone, all others after it, and once more: not 40 times the 1.5 s that a reply may take.
+        // The first one alone, all others after it, and once more: not 40 times the reply timeout of 1.5 s.
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     });
 }

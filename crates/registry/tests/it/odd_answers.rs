@@ -1,4 +1,4 @@
-//! Answers that look like another thing than they are: what other people's servers say, and users of other copiers report.
+//! Misleading replies of other servers, from reports of users of other copiers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ fn a_registry_that_shows_nobody_anything_and_challenges_at_its_root_alone_is_sho
             let asked = Arc::new(AtomicUsize::new(0));
             let (image, roots) = (image.clone(), Arc::clone(&asked));
             let digest = image.digest();
-            // Artifactory that hides what is not for everybody.
+            // Artifactory that hides everything that is not public.
             let hiding = move |request: &Request| match (header(request, "authorization"), request.url.path())
             {
                 ("Basic QVdTOnB3", _) => plainly(&image, request),
@@ -53,7 +53,7 @@ fn a_registry_that_shows_nobody_anything_and_challenges_at_its_root_alone_is_sho
             let client = odd(hiding.clone()).credentials(Arc::new(Passwords::new("pw")));
             assert_eq!(copied_by(client, &target).await.unwrap(), digest, "{status}");
             assert_eq!(asked.load(Ordering::SeqCst), 1, "once for a registry");
-            // Whoever has no login there asks for nothing more.
+            // A user without a login there sends no further request.
             assert!(copied_by(odd(hiding), &target).await.is_err());
             assert_eq!(asked.load(Ordering::SeqCst), 1);
         }
@@ -65,7 +65,7 @@ fn a_scope_that_the_challenge_names_is_asked_for_too() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let digest = image.digest();
-        // A gateway whose names are not those of the registry behind it.
+        // A gateway whose names differ from those of the registry behind it.
         let gateway = move |request: &Request| {
             if request.url.path() == "/token" {
                 let scopes: Vec<_> = request.url.query_pairs().filter(|(name, _)| name == "scope").collect();
@@ -130,7 +130,7 @@ fn a_range_that_is_refused_or_answered_with_another_one_is_made_up_for_by_the_wh
             assert_eq!(copied, digest);
             assert_eq!(target.log.count("PUT uploads"), 2, "{what}: inside the same upload");
         }
-        // A part that nobody asked for and that is the whole.
+        // A 206 that was not requested and has the whole content.
         let (asked, digest) = (image.clone(), image.digest());
         let all = move |request: &Request| {
             let mut whole = plainly(&asked, request);
@@ -229,7 +229,7 @@ fn a_token_service_that_is_out_of_reach_is_the_one_that_is_named() {
     });
 }
 
-/// An index that names the same one so often, as if it had this size.
+/// An index with the same entry very often, as if it had this size.
 fn repeated(child: &TestImage, times: usize, size: usize) -> TestImage {
     let entry = serde_json::json!({
         "mediaType": child.manifest.media_type(), "digest": child.digest(), "size": size
@@ -327,7 +327,7 @@ fn what_a_server_says_is_read_in_whatever_form_it_says_it() {
             let error = client.build().unwrap().manifest(&name).await.unwrap_err();
             assert!(error.to_string().ends_with("access denied: not for you"), "{error}");
         }
-        // A code counts without a message.
+        // An error code without a message is enough.
         let client = odd(|_| answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN","message":null}]}"#));
         let name = format!("{ODD}/r").parse().unwrap();
         let blob = registry::Descriptor::new("x", Digest::of(b"x"), 1);

@@ -1,4 +1,4 @@
-//! How fast is asked: pulls that are counted, quotas, and 429s.
+//! The rate of requests: pulls that are counted, quotas, and 429s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn one_image_under_many_names_is_one_pull() {
         let outcomes = mirror.apply(&plan).await;
         assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()), "{outcomes:?}");
         assert_eq!(hub.log.count("GET manifests"), 3);
-        // A blob is fetched once, and mounted by all others: two of the one, three of the other.
+        // A blob is fetched once and mounted by all others: two of the one, three of the other.
         assert_eq!(hub.log.count("GET blobs"), 5);
     });
 }
@@ -84,7 +84,7 @@ fn pulls_that_just_suffice_are_enough() {
         let hub = Fake::start(Quirks { pulls_left: Some(6), ..Quirks::default() }).await;
         let target = Fake::plain().await;
         hub.store(|store| store.seed("r", "1", &index));
-        // The index and its four children; one is left for the image of one platform, which would be two more.
+        // The index and its four children; one pull is left for the image of one platform, which would need two more.
         let mirror = Mirror::new(counting(&hub));
         let plan = mirror.plan(vec![Job::new(hub.name("r:1"), target.name("r:1"))]).await;
         let [pulls] = plan.pulls.as_slice() else { panic!("{:?}", plan.pulls) };
@@ -92,7 +92,7 @@ fn pulls_that_just_suffice_are_enough() {
         assert_eq!(mirror.apply(&plan).await.remove(0).result.unwrap().digest, index.digest());
         let one =
             Job { platforms: only(&["linux/amd64"]), ..Job::new(hub.name("r:1"), target.name("one:1")) };
-        // On a machine that has read none of it.
+        // On a machine that has read nothing of it.
         let plan = mirror.mapping(Arc::new(MemoryMapping::default())).plan(vec![one]).await;
         assert_eq!((plan.pulls[0].needed, plan.pulls[0].limit.unwrap().remaining), (2, 1));
         assert!(matches!(plan.images[0].action, Action::Failed(_)));
@@ -107,7 +107,7 @@ fn a_plan_costs_its_pulls_once_however_often_it_is_made() {
         let target = Fake::plain().await;
         hub.store(|store| store.seed("r", "1", &index));
         let mapping = Arc::new(MemoryMapping::default());
-        // A new client each time, as a new process has; only what is kept on disk goes from one to the next.
+        // A new client each time, like a new process; only the data on disk is shared.
         let mirror = || {
             let client = counting(&hub);
             Mirror::new(client).mapping(Arc::clone(&mapping) as Arc<dyn Mapping>)
@@ -152,7 +152,7 @@ fn images_in_ecr_mode_are_put_no_faster_than_the_quota() {
         target.store(|store| {
             store.repository("t");
         });
-        // Three in ten are throttled on top of it.
+        // In addition, three in ten replies are throttled.
         let mut random = fastrand::Rng::with_seed(5);
         for skip in 0..25 {
             if random.u8(0..10) < 3 {
@@ -167,7 +167,7 @@ fn images_in_ecr_mode_are_put_no_faster_than_the_quota() {
     });
 }
 
-/// Images that share a layer, each to a repository of its own, with three in ten replies of both sides a 429.
+/// Images that share a layer, each in its own repository, while three in ten replies of both sides are a 429.
 async fn throttled(target: &Fake, images: usize, mirror: &Mirror) -> (Fake, u64) {
     let source = Fake::start(Quirks { throttled: 30, ..Quirks::default() }).await;
     target.quirks(|quirks| quirks.throttled = 30);
@@ -201,7 +201,7 @@ async fn three_in_ten(images: usize, ecr: bool, mounts: bool) {
     let configurations: u64 = (0..images).map(|number| image(&format!("i{number}"), &[]).bytes()).sum();
     let layers = if mounts { 1 } else { images };
     assert_eq!(sent, configurations + 40_000 * layers as u64, "ecr {ecr}, mounts {mounts}");
-    // What the target did not take is fetched again; nothing else is.
+    // A blob that the target refused is fetched again; nothing else is.
     let refused = target.log.answered("PUT uploads", 429);
     assert!(source.log.answered("GET blobs", 200) <= images + layers + refused, "ecr {ecr}, mounts {mounts}");
     if ecr {
@@ -209,7 +209,7 @@ async fn three_in_ten(images: usize, ecr: bool, mounts: bool) {
     }
 }
 
-/// On the server's clock, in every window of a second.
+/// By the server's clock, in every window of a second.
 fn assert_never_more_than_ten_images_a_second(target: &Fake) {
     let seen = target.log.seen();
     let puts = seen.iter().filter(|seen| seen.method == "PUT" && seen.kind == "manifests");

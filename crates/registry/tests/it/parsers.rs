@@ -1,4 +1,4 @@
-//! What is too deep or too long to be a manifest. What else strangers may write is tried where it is parsed (`fuzz_` in the
+//! Manifests that are nested too deeply or are too long. Other input from outside is tested next to its parser (`fuzz_` in the
 //! crate's own tests).
 
 use registry::Manifest;

@@ -1,41 +1,41 @@
-//! One test for each way of ECR, ECR Public and Docker Hub that has broken other clients.
+//! One test for each behaviour of ECR, ECR Public and Docker Hub that has broken other clients.
 //!
-//! | way | test |
+//! | behaviour | test |
 //! |---|---|
-//! | 201 on PATCH, a `Range` that stays behind, parts of at least 5 MiB | `no_patch_is_ever_sent_and_every_put_says_its_length` |
+//! | 201 on PATCH, a stale `Range`, parts of at least 5 MiB | `no_patch_is_ever_sent_and_every_put_says_its_length` |
 //! | 416 on byte 0 sent again | `a_broken_upload_begins_a_new_session` |
 //! | a blob of zero bytes is a 400 | `an_empty_blob_is_refused_by_name_and_never_sent` |
-//! | no `Location` on a manifest's PUT | all: the fake never sends one; e2e `manifest_puts_without_a_location` |
-//! | `mediaType` is required; 405 UNSUPPORTED for what does not validate | `a_manifest_without_media_type_is_refused_with_ecrs_reason` |
+//! | no `Location` on a manifest's PUT | all: the fake registry never sends one; e2e `manifest_puts_without_a_location` |
+//! | `mediaType` is required; 405 UNSUPPORTED for invalid manifests | `a_manifest_without_media_type_is_refused_with_ecrs_reason` |
 //! | an index needs its children | `children_are_put_by_digest_before_their_index` |
-//! | NAME_UNKNOWN, or a push that is dropped, where the repository is missing | `a_missing_repository_is_named_and_nothing_is_sent`, `a_push_that_is_dropped_ends_by_name` |
+//! | NAME_UNKNOWN, or a dropped push, if the repository is missing | `a_missing_repository_is_named_and_nothing_is_sent`, `a_push_that_is_dropped_ends_by_name` |
 //! | an immutable tag is a 400, also with the same digest | `an_immutable_tag_with_the_same_digest_is_a_success` |
 //! | an expired token is a 403 | `an_expired_password_is_a_403_and_is_renewed_once_for_all`, `an_expired_password_shows_at_a_head_too` |
 //! | HEAD is a 400 without a body | `a_head_that_is_a_bare_400_is_asked_again_by_get` |
-//! | blobs at another host, which takes no `Authorization` | `blobs_at_another_host_are_read_without_our_credentials` |
+//! | blobs at another host, which rejects an `Authorization` | `blobs_at_another_host_are_read_without_our_credentials` |
 //! | ECR Public: HEAD of a blob is a 401 | `a_source_that_forbids_head_of_blobs_is_never_asked_so` |
-//! | a mount is a 202 unless a manifest names the blob | `a_mount_waits_for_the_manifest_that_names_the_blob`, `the_session_of_a_refused_mount_is_used` |
+//! | a mount is a 202 unless a manifest refers to the blob | `a_mount_waits_for_the_manifest_that_names_the_blob`, `the_session_of_a_refused_mount_is_used` |
 //! | BLOB_UNKNOWN right after the upload | `a_blob_that_the_registry_does_not_see_yet_is_waited_for` |
 //! | 429 TOOMANYREQUESTS, ThrottlingException as a 400 | `throttling_by_any_of_its_names_is_waited_out` |
 //! | the first pull through a cache must be by tag | `a_source_that_answers_a_digest_only_after_its_tag_is_asked_for_the_tag` |
 //!
-//! And what comes of them for a user (`it` is this program, `e2e` the real binary's tests, `xtask` its own):
+//! And the scenarios of a user (`it` is this program, `e2e` the real binary's tests, `xtask` its own):
 //!
 //! | scenario | test |
 //! |---|---|
-//! | 1 a first run, nothing there: complete at once | e2e `the_demo_brings_everything_and_a_second_run_has_nothing_to_do` |
+//! | 1 a first run in an empty account: complete at once | e2e `the_demo_brings_everything_and_a_second_run_has_nothing_to_do` |
 //! | 2 a run with nothing to do: no pull, no PUT, no container client | the same; it `a_cold_copy_asks_no_more_than_it_must_and_a_warm_one_two_heads` |
 //! | 3 a source's tag has moved | e2e `a_lock_holds_the_digests_until_it_is_updated`; it `a_lock_decides_and_a_moved_tag_is_reported` |
 //! | 4 fewer pulls left than needed | e2e `pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_nobody_else_from_it`; it `pulls_that_are_not_left_are_not_begun` |
 //! | 5 three in ten replies are 429, ten images a second | it `three_in_ten_replies_are_429_and_everything_arrives_as_often_as_it_must`, `images_in_ecr_mode_are_put_no_faster_than_the_quota` |
 //! | 6 a connection cut in the middle of a layer | it `a_broken_download_goes_on_inside_the_same_upload`, `a_broken_upload_begins_a_new_session`, `events_tell_the_whole_story` |
 //! | 7 an immutable repository | it `an_immutable_tag_with_the_same_digest_is_a_success` |
-//! | 8 a token that ends in the middle | it `an_expired_password_is_a_403_and_is_renewed_once_for_all`; e2e `registry_tokens_that_expire_in_the_middle` |
+//! | 8 a token that expires during a run | it `an_expired_password_is_a_403_and_is_renewed_once_for_all`; e2e `registry_tokens_that_expire_in_the_middle` |
 //! | 9 mounts | it `a_mount_waits_for_the_manifest_that_names_the_blob`, `shared_blobs_are_fetched_once_and_mounted`, `the_session_of_a_refused_mount_is_used` |
 //! | 10 BLOB_UNKNOWN for a while | it `a_blob_that_the_registry_does_not_see_yet_is_waited_for`; e2e `layers_that_manifests_see_late` |
 //! | 11 a runtime whose inputs have not changed | xtask `a_build_reaches_the_registry_once_and_is_never_done_again`, `each_input_changes_the_key_and_nothing_else_does` |
 //! | 12 a forced rebuild that fails | e2e `a_forced_rebuild_moves_the_runtime_and_keeps_the_old_build_and_a_failed_one_keeps_the_runtime` |
-//! | 13 other people's repositories when all is destroyed | e2e `destroy_images_removes_what_it_created_and_nothing_else` |
+//! | 13 repositories of others after destroy-images | e2e `destroy_images_removes_what_it_created_and_nothing_else` |
 //! | 14 a second grid in the account | e2e `two_grids_share_an_account_and_destroying_one_leaves_the_other_whole` |
 //! | 15 a layer of many gigabytes | it `memory_is_bounded_whatever_a_layers_size` |
 
@@ -50,7 +50,7 @@ use crate::support::{
     Auth, ECR, Fake, Fault, Passwords, Quirks, builder, client, copy, ecr, knowing, run, small, source, whole,
 };
 
-/// Answers from the fake's own memory, as BatchCheckLayerAvailability does.
+/// Answers from the fake registry's memory, like BatchCheckLayerAvailability.
 struct Bulk(std::sync::Arc<Fake>);
 
 impl BlobIndex for Bulk {
@@ -66,8 +66,8 @@ impl BlobIndex for Bulk {
 
 #[test]
 fn no_patch_is_ever_sent_and_every_put_says_its_length() {
-    // 201 on PATCH, a stale Range, parts under 5 MiB: none of it can happen without PATCH. The fake knows no PATCH and no PUT
-    // without Content-Length, and fails this test on either.
+    // 201 on PATCH, a stale Range, parts under 5 MiB: none of it can happen without PATCH. The fake registry fails this test on a
+    // PATCH and on a PUT without Content-Length.
     run(async {
         let image = images::image("big", &[images::bytes("layer", 6 << 20)]);
         let source = source(&image).await;
@@ -82,7 +82,7 @@ fn no_patch_is_ever_sent_and_every_put_says_its_length() {
 
 #[test]
 fn a_broken_upload_begins_a_new_session() {
-    // The fake answers 416 to a second PUT into one session, as ECR does to byte 0 sent again.
+    // The fake registry answers 416 to a second PUT into one session, like ECR if byte 0 is sent again.
     run(async {
         let image = small();
         let source = source(&image).await;
@@ -150,7 +150,7 @@ fn a_manifest_without_media_type_is_refused_with_ecrs_reason() {
 
 #[test]
 fn children_are_put_by_digest_before_their_index() {
-    // The fake answers an early index with ECR's "required for pushing image".
+    // The fake registry answers an index before its children with ECR's "required for pushing image".
     run(async {
         let index = images::index(&[
             (Some("linux/amd64"), images::image("a", &[images::bytes("la", 100)])),
@@ -239,7 +239,7 @@ fn a_refused_head_is_explained_by_get() {
 
 #[test]
 fn blobs_at_another_host_are_read_without_our_credentials() {
-    // The other host answers 400 to an Authorization, as S3 does, and fails the test.
+    // The other host answers 400 to an Authorization, like S3, and fails the test.
     run(async {
         let image = small();
         let auth = Auth::Basic("p".to_owned());

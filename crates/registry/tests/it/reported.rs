@@ -1,17 +1,17 @@
-//! What users of other copiers report of registries, read in their trackers.
+//! Behaviour of registries that users of other copiers have reported, from their issue trackers.
 //!
-//! | what a registry does | reported |
+//! | behaviour | reported |
 //! |---|---|
-//! | answers 499, nginx's word for a client that hung up, which did not | [ggcr#1612](https://github.com/google/go-containerregistry/pull/1612) |
-//! | refuses what it takes at the same moment from somebody else, by 409 | [buildx#3029](https://github.com/docker/buildx/issues/3029) |
-//! | answers what it is sent by a health check's 200 | [kubevirt#17064](https://github.com/kubevirt/kubevirt/pull/17064) |
-//! | does not find a manifest that it was just given | [harbor#14902](https://github.com/goharbor/harbor/issues/14902) |
-//! | says by HEAD that a blob has no bytes | [godoxy#169](https://github.com/yusing/godoxy/issues/169), [docker/for-linux#1296](https://github.com/docker/for-linux/issues/1296) |
-//! | says that it has a blob, and misses it in the manifest | [harbor#18541](https://github.com/goharbor/harbor/issues/18541), [regclient#875](https://github.com/regclient/regclient/issues/875), [cc-utils#1761](https://github.com/gardener/cc-utils/pull/1761) |
-//! | answers a mount by 201 and has nothing, or takes a manifest whose blobs are gone | [crane#1820](https://github.com/google/go-containerregistry/issues/1820) |
-//! | says that it has a manifest, and misses it in the index | [oras-go#1213](https://github.com/oras-project/oras-go/pull/1213) |
-//! | sends us to an object store by an address that has run out | [stargz-snapshotter#167](https://github.com/containerd/stargz-snapshotter/pull/167), [distribution#4175](https://github.com/distribution/distribution/issues/4175) |
-//! | refuses the referrers API, which it does not know | [regclient#389](https://github.com/regclient/regclient/pull/389) |
+//! | answers 499, nginx's code for a closed connection, although the client did not close it | [ggcr#1612](https://github.com/google/go-containerregistry/pull/1612) |
+//! | refuses with 409 what it receives from another client at the same moment | [buildx#3029](https://github.com/docker/buildx/issues/3029) |
+//! | answers an upload with the 200 of a health check | [kubevirt#17064](https://github.com/kubevirt/kubevirt/pull/17064) |
+//! | does not find a manifest that was just put | [harbor#14902](https://github.com/goharbor/harbor/issues/14902) |
+//! | answers HEAD of a blob with a length of 0 | [godoxy#169](https://github.com/yusing/godoxy/issues/169), [docker/for-linux#1296](https://github.com/docker/for-linux/issues/1296) |
+//! | reports that it has a blob, and then that it is missing when the manifest is put | [harbor#18541](https://github.com/goharbor/harbor/issues/18541), [regclient#875](https://github.com/regclient/regclient/issues/875), [cc-utils#1761](https://github.com/gardener/cc-utils/pull/1761) |
+//! | answers a mount with 201 and does not have the blob, or accepts a manifest whose blobs are gone | [crane#1820](https://github.com/google/go-containerregistry/issues/1820) |
+//! | reports that it has a manifest, and then that it is missing when the index is put | [oras-go#1213](https://github.com/oras-project/oras-go/pull/1213) |
+//! | redirects to an object store with an expired URL | [stargz-snapshotter#167](https://github.com/containerd/stargz-snapshotter/pull/167), [distribution#4175](https://github.com/distribution/distribution/issues/4175) |
+//! | refuses the referrers API, which it does not support | [regclient#389](https://github.com/regclient/regclient/pull/389) |
 
 use registry::lists;
 use registry::mirror::{Job, Mirror, Platforms};
@@ -44,7 +44,7 @@ fn what_another_request_is_in_the_way_of_is_asked_again() {
             assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{method} {path}");
             assert_eq!(target.log.fired(), 1);
         }
-        // Put by the request whose reply was lost: a second one is a conflict for good.
+        // Put by the request whose reply was lost: a second one is always a conflict.
         let (source, target) = pair(&image).await;
         target.on(Rule::new("PUT", "/manifests/", Fault::LoseReply));
         target.on(Rule::new("PUT", "/manifests/", conflict()).times(99));
@@ -96,7 +96,7 @@ fn a_length_that_a_head_does_not_tell_is_asked_for_by_get() {
     });
 }
 
-/// A target that says of each blob that it is there, in answer to HEAD and to mounts.
+/// A target that answers HEAD and mounts for each blob as if it had it.
 async fn claiming(image: &TestImage) -> (Fake, Fake) {
     let (source, target) = pair(image).await;
     target.on(Rule::new("HEAD", "/blobs/", reply(200, &[], "")).times(99));
@@ -118,7 +118,7 @@ fn a_blob_that_a_registry_has_and_then_misses_is_sent() {
             assert_eq!(target.broken_tag(), None);
             assert_eq!(source.log.count("GET blobs"), target.log.count("PUT uploads"));
         }
-        // What was sent is not sent again: it is no use.
+        // A blob that was sent is not sent again: it would not help.
         let image = small();
         let (source, target) = pair(&image).await;
         let no = Fault::error(400, "MANIFEST_INVALID", "Failed to copy blob", Vec::new());
@@ -136,7 +136,7 @@ fn a_mount_that_brings_nothing_is_made_up_for() {
         let (source, target) = pair(&image).await;
         target.quirks(|quirks| quirks.gullible = true);
         target.on(Rule::new("POST", "mount=", reply(201, &[("location", "/v2/r/blobs/x")], "")).times(2));
-        // The reply does not name the blob: HEAD is asked whether it is there.
+        // The reply does not name the blob: a HEAD checks whether it exists.
         target.on(Rule::new("HEAD", "/blobs/", reply(200, &[], "")).times(2));
         let job = Job::new(source.name("r:1"), target.name("r:1"));
         let copied = copy(&Mirror::new(client()).read_back(), job).await.unwrap();
@@ -183,13 +183,13 @@ fn an_address_that_has_run_out_is_asked_for_once_more() {
             elsewhere.on(Rule::new("GET", "/blobs/", no.clone()));
             assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{no:?}");
             assert_eq!(source.log.count("GET blobs"), 2);
-            // For good it is told at once.
+            // If it fails again, it is an error at once.
             source.log.forget();
             elsewhere.on(Rule::new("GET", "/blobs/", no.clone()).times(9));
             copied(&source, &Fake::plain().await).await.unwrap_err();
             assert_eq!(source.log.count("GET blobs"), 2, "{no:?}");
         }
-        // The registry may have refused it before for want of a token.
+        // The registry may have refused it before because the token was missing.
         let ((source, target), (elsewhere, _)) = (pair(&image).await, pair(&image).await);
         let challenge = format!("Bearer realm=\"http://{}/token\"", source.host());
         source.on(Rule::new("GET", "/blobs/", reply(401, &[("www-authenticate", &challenge)], "")));
@@ -216,7 +216,7 @@ fn a_registry_that_refuses_to_list_referrers_has_their_list_under_its_tag() {
         let client_of_ecr = knowing(&third, profile(true));
         let error = lists::referrers(&client_of_ecr, &third.name("r"), Digest::of(b"x")).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Unauthorized { .. }), "{error}");
-        // Who may not read at all is told so.
+        // If the caller may not read at all, that is the error.
         third.on(Rule::new("GET", "/manifests/", Fault::error(403, "DENIED", "no", Vec::new())).times(9));
         let error = lists::referrers(&client(), &third.name("r"), Digest::of(b"x")).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Denied { .. }), "{error}");

@@ -1,4 +1,4 @@
-//! Blobs that several images have in common: fetched once, mounted, awaited.
+//! Blobs that several images share: fetched once, mounted, waited for.
 
 use std::sync::Arc;
 
@@ -140,7 +140,7 @@ fn a_mount_waits_for_the_manifest_that_names_the_blob() {
         let second = results[1].as_ref().unwrap();
         assert_eq!((second.mounted, second.mounted_bytes, second.sent), (1, 100_000, 1));
         assert_eq!(source.log.count("GET blobs"), 3, "the shared layer once, two configurations");
-        // The mount that the fake refuses until the first manifest is there was not tried before.
+        // The mount that the fake registry refuses until the first manifest exists is not tried before.
         assert_eq!(target.log.count("POST uploads"), 4);
     });
 }

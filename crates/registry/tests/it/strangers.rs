@@ -1,18 +1,18 @@
-//! Other people's registries, proxies and stores: what users of other copiers report of them.
+//! Registries, proxies and object stores other than ECR and Docker Hub: behaviour that users of other copiers have reported.
 //!
-//! | class | tests (`e2e`: the real binary's; `unit`: beside the code) |
+//! | class | tests (`e2e`: the real binary's; `unit`: next to the code) |
 //! |---|---|
-//! | a login belongs to an address | e2e `a_login_goes_where_it_was_stored_for_and_nowhere_else`; unit `a_token_service_is_shown_what_its_registry_is_shown`, `over_plain_http_only_what_was_stored_for_that_address_is_used`; `credentials_never_cross_hosts` |
-//! | lists that name what is no artifact | `an_artifact_is_what_says_itself_what_it_is_about` |
-//! | numbers without bounds | unit `fuzz_*`, `lifetimes_of_every_spelling_are_read_and_bounded`; `sizes_that_cannot_be_are_an_error_and_no_crash` |
+//! | a login is for one address | e2e `a_login_goes_where_it_was_stored_for_and_nowhere_else`; unit `a_token_service_is_shown_what_its_registry_is_shown`, `over_plain_http_only_what_was_stored_for_that_address_is_used`; `credentials_never_cross_hosts` |
+//! | lists with entries that are not artifacts | `an_artifact_is_what_says_itself_what_it_is_about` |
+//! | numbers without limits | unit `fuzz_*`, `lifetimes_of_every_spelling_are_read_and_bounded`; `sizes_that_cannot_be_are_an_error_and_no_crash` |
 //! | certificates | e2e `certificates.rs`, `company_network.rs`; unit `what_stays_wrong_is_told_from_what_was_disturbed` |
-//! | what no wait mends | `what_no_wait_mends_is_told_at_once`, `a_name_that_nobody_knows_is_told_soon` |
+//! | permanent errors | `what_no_wait_mends_is_told_at_once`, `a_name_that_nobody_knows_is_told_soon` |
 //! | limits on pulls | `only_docker_hub_counts_pulls_and_its_last_word_counts`, `limits_on_pulls_are_read_from_heads` |
-//! | a repository that is not there yet | `at_a_target_a_look_is_advice_and_the_push_decides` |
+//! | a repository that does not exist yet | `at_a_target_a_look_is_advice_and_the_push_decides` |
 //! | HEAD says 404, GET 200 | `a_source_that_knows_an_image_by_get_alone_has_it`, `a_head_that_is_a_bare_400_is_asked_again_by_get`, `a_source_whose_head_finds_nothing_is_asked_by_get_for_signatures_too` |
-//! | token services that send us on | `a_token_service_may_send_us_on_within_its_host`; e2e table of credentials |
+//! | token services that redirect | `a_token_service_may_send_us_on_within_its_host`; e2e table of credentials |
 //! | codes of proxies and CDNs | `the_codes_of_proxies_and_cdns_pass`, `the_codes_of_proxies_pass_at_every_place_that_is_asked`; unit `every_5xx_passes_but_what_is_not_spoken` |
-//! | attestations that are gone | `attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named`, `an_attestation_is_gone_in_whatever_words_a_proxy_says_it` |
+//! | missing attestations | `attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named`, `an_attestation_is_gone_in_whatever_words_a_proxy_says_it` |
 //! | media types | `a_manifests_own_word_counts_where_the_servers_says_nothing`; unit `types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused` |
 //! | null and empty fields | `a_list_of_referrers_is_read_as_leniently_as_an_index`; unit `what_gos_encoder_leaves_empty_is_read_as_empty`, `types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused` |
 //! | `Content-Encoding` | `what_was_compressed_on_its_way_is_unpacked_and_a_mere_label_means_nothing`; unit `what_is_right_as_it_is_stays_and_what_is_compressed_is_unpacked_within_bounds` |
@@ -23,7 +23,7 @@
 //! | a web page | `a_web_page_is_no_registry`; unit `a_page_is_no_registrys_answer` |
 //! | redirects to other registries | `a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_a_login`, `a_chain_of_redirects_is_followed_however_it_is_spelled_and_one_without_an_end_is_given_up` |
 //! | a run that ends between tag and signatures | `a_run_that_ends_at_any_moment_loses_no_artifact`; e2e `signatures.rs` |
-//! | signatures that are wanted later | `artifacts_that_are_wanted_after_the_image_come_with_the_next_run`, `platforms_that_are_wanted_later_come_with_what_is_about_them`; unit (oci-layout) `a_second_file_brings_the_signature_that_the_first_one_lacked`; e2e `signatures.rs` |
+//! | signatures that are requested later | `artifacts_that_are_wanted_after_the_image_come_with_the_next_run`, `platforms_that_are_wanted_later_come_with_what_is_about_them`; unit (oci-layout) `a_second_file_brings_the_signature_that_the_first_one_lacked`; e2e `signatures.rs` |
 
 use registry::mirror::{Action, Job, Mirror, Platforms};
 use registry::{Digest, ErrorKind, Manifest, ManifestError, NoConnection, RateLimit};
@@ -40,7 +40,7 @@ fn a_source_that_knows_an_image_by_get_alone_has_it() {
         let image = image("a", &[bytes("l", 10)]);
         let page = reply(404, &[("content-type", "text/html")], "<html>not found</html>");
         let named = ["NAME_UNKNOWN", "MANIFEST_UNKNOWN"].map(|code| Fault::error(404, code, "", Vec::new()));
-        // Servers that know no HEAD, or refuse it, say it in many ways.
+        // Servers that do not support HEAD, or refuse it, with different replies.
         let bare = [400, 403, 404, 405, 406, 410, 501].map(Fault::status);
         for no in bare.into_iter().chain(named).chain([page]) {
             let (source, target) = pair(&image).await;
@@ -48,7 +48,7 @@ fn a_source_that_knows_an_image_by_get_alone_has_it() {
             let digest = copied(&source, &target).await.unwrap_or_else(|error| panic!("{no:?}: {error}"));
             assert_eq!(digest, image.digest());
         }
-        // What is not there is asked for once by each.
+        // A missing manifest is requested once by each method.
         let (none, target) = (Fake::plain().await, Fake::plain().await);
         assert!(matches!(copied(&none, &target).await.unwrap_err().kind(), ErrorKind::NotFound { .. }));
         assert_eq!(none.log.counts(), "GET manifests 1, HEAD manifests 1");
@@ -74,7 +74,7 @@ fn at_a_target_a_look_is_advice_and_the_push_decides() {
                 assert_eq!(target.broken_tag(), None);
             }
         }
-        // A push that is refused is one.
+        // A refused push is an error.
         let (source, target) = pair(&image).await;
         for method in ["HEAD", "GET", "POST", "PUT"] {
             target.on(Rule::new(method, "", Fault::status(401)).times(99));
@@ -82,7 +82,7 @@ fn at_a_target_a_look_is_advice_and_the_push_decides() {
         let error = copied(&source, &target).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Unauthorized { .. }), "{error}");
         assert_eq!(error.registry(), target.host());
-        // ECR means what it says.
+        // ECR's reply is final.
         let (source, target) = pair(&image).await;
         target.on(Rule::new("*", "/manifests/", Fault::error(403, "DENIED", "no", Vec::new())).times(99));
         let mirror = Mirror::new(knowing(&target, ECR));
@@ -140,7 +140,7 @@ fn a_manifests_own_word_counts_where_the_servers_says_nothing() {
             let there = client().manifest(&target.name("r:1")).await.unwrap().unwrap();
             assert_eq!(there.media_type(), images::OCI_IMAGE);
         }
-        // An index is told from an image, and a type in capital letters or with parameters is the same type.
+        // An index is distinguished from an image, and a type in capital letters or with parameters is the same type.
         let index = two_platforms();
         let text_of_index = String::from_utf8(index.manifest.bytes().to_vec()).unwrap();
         for kind in ["text/plain", "Application/VND.OCI.image.index.v1+JSON; charset=UTF-8"] {
@@ -171,7 +171,7 @@ fn what_was_compressed_on_its_way_is_unpacked_and_a_mere_label_means_nothing() {
                 assert_eq!(target.broken_tag(), None);
             }
         }
-        // Into memory alone, too.
+        // Also if it is only read into memory.
         let blob = bytes("layer", 9_000);
         let (source, _) = pair(&image).await;
         source.on(Rule::new("GET", "/blobs/", Fault::Pack));
@@ -209,7 +209,7 @@ fn a_web_page_is_no_registry() {
     });
 }
 
-/// Two platforms with an attestation each, and a third without, where the source lacks the attestations.
+/// Two platforms with an attestation each, and a third without; the source lacks the attestations.
 fn without_attestations() -> (TestImage, [Digest; 2]) {
     let index = index(&[
         (Some("linux/amd64"), image("amd64", &[bytes("a", 100)])),
@@ -247,11 +247,12 @@ fn attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named() {
         let manifest = client().manifest(&target.name("r:two")).await.unwrap().unwrap();
         assert_eq!(manifest.index().unwrap().manifests.len(), 2);
         whole(&mirror, &target.name("r:two"), copied.digest).await;
-        // Known from now on: nothing is read again.
+        // This is remembered: nothing is read again.
         assert!(copy(&mirror, job(two.clone(), "two")).await.unwrap().was_up_to_date);
         assert!(copy(&Mirror::new(client()), job(two.clone(), "two")).await.unwrap().was_up_to_date);
 
-        // Where it is wanted it is named: by the lock, and by an index that is copied whole to a registry that wants its parts.
+        // If it is required it is named: by the lock, and by an index that is copied unchanged to a registry that requires its
+        // parts.
         let locked = Job {
             expected: Some(
                 index
@@ -270,7 +271,7 @@ fn attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named() {
             let ErrorKind::AttestationGone { digest } = error.kind() else { panic!("{error}") };
             assert!(gone.contains(digest));
         }
-        // An image that is gone is no attestation.
+        // A missing image is not treated as a missing attestation.
         source.store(|store| store.repository("r").manifests.remove(&index.children[4].digest()));
         let job = Job { target: target.name("other:1"), ..job(only(&["linux/amd64", "linux/s390x"]), "x") };
         let error = copy(&mirror, job).await.unwrap_err();
@@ -340,7 +341,7 @@ fn only_docker_hub_counts_pulls_and_its_last_word_counts() {
         let (source, target) = pair(&image).await;
         source.on(Rule::new("HEAD", "/manifests/", throttled.clone()));
         assert_eq!(copied(&source, &target).await.unwrap(), image.digest());
-        // A mirror that is known to count: what the wait was for is over with the next answer.
+        // A mirror that is known to count: the limit of the 429 is replaced by the next reply.
         let (source, target) = pair(&image).await;
         let client = counting(&source);
         source.on(Rule::new("HEAD", "/manifests/", throttled));
@@ -349,7 +350,7 @@ fn only_docker_hub_counts_pulls_and_its_last_word_counts() {
         source.quirks(|quirks| quirks.pulls_left = Some(5));
         client.head(&source.name("r:1")).await.unwrap();
         assert!(matches!(client.rate_limit(&source.host()), Some(RateLimit { remaining: 5, .. })));
-        // Nobody else is believed.
+        // The headers of other registries are ignored.
         let client = builder().build().unwrap();
         client.head(&source.name("r:1")).await.unwrap();
         assert_eq!(client.rate_limit(&source.host()), None);

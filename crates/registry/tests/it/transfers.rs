@@ -1,4 +1,4 @@
-//! One blob on its way, and what breaks it.
+//! The transfer of one blob, and faults during it.
 
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,7 @@ fn a_single_blob_is_copied_as_the_mirror_does_it() {
             (3, 1),
             "there, then mounted"
         );
-        // A target that takes nothing is broken off.
+        // An upload to a target that accepts no bytes is ended.
         let deaf = Fake::plain().await;
         deaf.on(Rule::new("PUT", "/blobs/", Fault::Hang));
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Replies at the edge of HTTP: long and odd ones that are read, and what is none at all.
+//! Replies at the limits of HTTP: long and odd ones that are read, and replies that are not HTTP at all.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::support::faults::Rule;
 use crate::support::store::Upload;
 use crate::support::{Fake, builder, client, location, reference, reply, run, small};
 
-/// A server that says `greeting` to whoever comes, then `answer` to the first line of each request. Its address.
+/// A server that sends `greeting` to each connection, then `answer` to the first line of each request. Returns its address.
 async fn server(greeting: &'static [u8], answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -91,7 +91,7 @@ fn many_headers_folded_ones_and_lines_that_are_none_are_taken() {
             let read = read.unwrap_or_else(|error| panic!("{odd}: {error:?}"));
             assert_eq!(read.unwrap().digest(), digest, "{odd}");
         }
-        // A folded challenge is read whole.
+        // A folded challenge is read completely.
         let host = server(b"", move |asked| match asked {
             _ if asked.contains("/token?service=s&") => text("200 OK", b"{\"token\":\"t\"}"),
             _ => text("401 No\r\nWWW-Authenticate: Bearer realm=\"/token\",\r\n\tservice=\"s\"", b"asked"),

@@ -1,4 +1,4 @@
-//! What manifests leave open: fields that readers take differently, images whose platform no index says.
+//! Ambiguous manifests: fields that readers interpret differently, images whose platform is in no index.
 
 use registry::lists::referrers;
 use registry::mirror::{Job, Mirror};
@@ -34,7 +34,7 @@ fn what_readers_take_differently_is_refused_by_name_before_anything_is_copied() 
             (&list, OCI_INDEX, "annotations", "Annotations"),
         ] {
             let quoted = |name: &str| format!("\"{name}\":");
-            // Alone, and beside the right one.
+            // Alone, and next to the right one.
             for to in [quoted(other), format!("\"{other}\":[],{}", quoted(name))] {
                 let image = rewritten(image, media_type, &quoted(name), &to);
                 let (source, target) = pair(&image).await;
@@ -68,7 +68,7 @@ fn it_is_refused_whatever_type_the_server_names_and_in_lists_too() {
     });
 }
 
-/// An index whose entries say these platforms; what is empty is left out.
+/// An index whose entries have these platforms; empty ones are omitted.
 fn listed(entries: &[(&str, &TestImage)]) -> TestImage {
     let manifests = entries.iter().map(|(platform, image)| {
         let mut entry = serde_json::to_value(image.manifest.descriptor()).unwrap();
@@ -87,7 +87,7 @@ fn listed(entries: &[(&str, &TestImage)]) -> TestImage {
     }
 }
 
-/// What a copy of `platforms` comes to, and what the source was asked for it.
+/// The result of a copy of `platforms`, and the requests to the source.
 async fn chosen(index: &TestImage, platforms: &[&str]) -> (Result<Digest, String>, String, Fake) {
     let (source, target) = pair(index).await;
     let job = Job { platforms: only(platforms), ..Job::new(source.name("r:1"), target.name("r:1")) };
@@ -122,7 +122,7 @@ fn what_an_index_says_itself_costs_no_request_and_wins() {
         let index = listed(&[("", &unsaid), ("linux/amd64", &said)]);
         let (copied, asked, _) = chosen(&index, &["linux/amd64"]).await;
         assert_eq!((copied, asked.as_str()), (Ok(said.digest()), "GET manifests 2, HEAD manifests 1"));
-        // Each manifest that has to be looked into, and its configuration, once.
+        // Each manifest that has to be read, and its configuration, once.
         let index = listed(&[("", &unsaid), ("linux/s390x", &said)]);
         let (copied, asked, _) = chosen(&index, &["linux/amd64"]).await;
         let wanted = "GET blobs 1, GET manifests 2, HEAD manifests 1";
@@ -140,7 +140,7 @@ fn an_index_inside_an_index_is_looked_into() {
         for (platform, image) in [("linux/amd64", &amd64), ("linux/arm64", &arm64), ("linux/s390x", &s390x)] {
             assert_eq!(chosen(&outer, &[platform]).await.0, Ok(image.digest()), "{platform}");
         }
-        // Of several, what holds one of them is kept whole.
+        // With several platforms, an index that contains one of them is copied unchanged.
         let (copied, _, target) = chosen(&outer, &["linux/arm64", "linux/amd64"]).await;
         let there = Mirror::new(client()).client().manifest(&target.name("r:1")).await.unwrap().unwrap();
         assert_eq!(copied, Ok(there.digest()));

@@ -43,7 +43,7 @@ impl Answer {
     }
 }
 
-/// What is asked of whom.
+/// The server and the kind of a request.
 pub fn kind(asked: &Asked) -> (bool, Op) {
     let host = asked.url.host_str().unwrap_or_default();
     let (_, kind, _) = parts(asked.url.path());

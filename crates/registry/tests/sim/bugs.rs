@@ -1,4 +1,4 @@
-//! Which bugs the simulation finds, and how soon.
+//! The bugs that the simulation finds, and after how many seeds.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use registry::bugs::{Bug, put_in};
 
 use crate::{Counts, alone, search};
 
-/// So many seeds a bug may need.
+/// The most seeds that finding a bug may take.
 const SEEDS: u64 = 3_000;
 
 #[test]

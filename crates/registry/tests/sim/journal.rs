@@ -1,4 +1,4 @@
-//! What happened in a run, and what must never have happened.
+//! The events of a run, and violations of the invariants.
 
 use std::hash::{DefaultHasher, Hasher as _};
 
@@ -13,13 +13,13 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// `is_told`: whether it is to be read line by line.
+    /// `is_told`: whether each line is to be printed.
     pub fn new(is_told: bool) -> Self {
         let log = is_told.then(Vec::new);
         Self { began: Instant::now(), trace: DefaultHasher::new(), log, violation: None }
     }
 
-    /// The first thing that must never be, if it was.
+    /// The first violation, if any.
     pub fn violation(&self) -> Option<&String> {
         self.violation.as_ref()
     }
@@ -32,7 +32,7 @@ impl Journal {
         }
     }
 
-    /// Notes what happened: two runs of a seed must note the same.
+    /// Records an event: two runs of a seed must record the same.
     pub fn note(&mut self, what: &str) {
         self.trace.write(what.as_bytes());
         self.trace.write_u128(self.began.elapsed().as_millis());

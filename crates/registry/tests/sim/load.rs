@@ -1,4 +1,4 @@
-//! What a run has under way at once, and how often it asks: both are bounded.
+//! The load of a run, and its rate of requests: both have limits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::asked::{Asked, kind};
 use crate::journal::Journal;
 use crate::plan::Op;
 
-/// Where a piece of a layer that came from the source is counted until nobody holds it any more.
+/// The counter of a layer's piece from the source, until it is no longer in memory.
 pub type Held = Arc<AtomicI64>;
 
 /// The longest piece that a source sends at once.
@@ -21,11 +21,11 @@ pub const PIECE: usize = 64 << 10;
 /// The load of all processes.
 pub struct Load {
     limits: Limits,
-    /// By process: transfers of large blobs, and all other requests that a slot is needed for.
+    /// By process: transfers of large blobs, and all other requests that need a slot.
     under_way: BTreeMap<usize, (usize, usize)>,
-    /// By process and kind: when requests of a quota were sent.
+    /// By process and kind: when requests with a quota were sent.
     sent: BTreeMap<(usize, Op), VecDeque<Instant>>,
-    /// By process, side and kind: until when nothing may be asked.
+    /// By process, side and kind: the time before which no request may be sent.
     hushed: BTreeMap<(usize, bool, Op), Instant>,
     pub held: Held,
 }
@@ -41,12 +41,12 @@ impl Load {
         }
     }
 
-    /// Nothing of this side and kind may be asked until then.
+    /// No request of this side and kind may be sent before that time.
     pub fn hush(&mut self, process: usize, (at_target, op): (bool, Op), until: Instant) {
         self.hushed.insert((process, at_target, lane(op)), until);
     }
 
-    /// A request of this side and kind is sent; `has_quotas` says whether the side is ECR.
+    /// A request of this side and kind is sent; `has_quotas` is whether the side is ECR.
     pub fn check_quota(
         &mut self,
         process: usize,
@@ -80,7 +80,7 @@ impl Load {
         }
     }
 
-    /// Counts a request that a slot is needed for; [`Load::ended`] takes it back.
+    /// Counts a request that needs a slot; [`Load::ended`] reverts it.
     pub fn began(&mut self, process: usize, asked: &Asked, journal: &mut Journal) -> Option<bool> {
         let (at_target, op) = kind(asked);
         let length =
@@ -111,11 +111,11 @@ impl Load {
         *(if is_large { large } else { small }) -= 1;
     }
 
-    /// A piece of a layer is handed out: what is held at once is bounded, whatever is copied.
+    /// A piece of a layer is handed out: the memory in use has a limit, whatever is copied.
     pub fn handed_out(&mut self, bytes: usize, journal: &mut Journal) {
         let held = self.held.fetch_add(bytes as i64, Ordering::Relaxed) + bytes as i64;
         let at_once = (self.limits.transfers + self.limits.requests) * self.under_way.len().max(1);
-        // Each transfer: one piece in its hands and one on its way.
+        // Each transfer: one piece in use and one in transit.
         let most = (at_once * 2 * PIECE) as i64;
         if held > most {
             journal.violate(|| format!("{held} bytes of layers are held at once, {most} are allowed"));

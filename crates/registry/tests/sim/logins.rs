@@ -1,4 +1,4 @@
-//! Who may ask a registry for what.
+//! Which requests a registry allows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::asked::{Answer, Asked, authorization, parts};
 use crate::plan::Auth;
 
-/// A token, and what it is good for.
+/// A token, and its scope.
 struct Token {
     until: Instant,
     scopes: Vec<String>,
@@ -28,7 +28,7 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// Those of the registry of this name.
+    /// The logins of the registry with this name.
     pub fn of(name: &'static str, auth: Auth) -> Self {
         Self { name, auth, tokens: BTreeMap::new(), given: 0, password: 0 }
     }
@@ -37,13 +37,13 @@ impl Logins {
         (self.name.to_owned(), format!("password-{}", self.password))
     }
 
-    /// Nothing that was given out is worth anything any more.
+    /// Everything issued so far becomes invalid.
     pub fn expire(&mut self) {
         self.tokens.clear();
         self.password += 1;
     }
 
-    /// The token service's answer.
+    /// The token service's reply.
     pub fn token(&mut self, asked: &Asked) -> Answer {
         let Auth::Bearer { lifetime } = self.auth else { return Answer::new(404) };
         let (user, password) = self.login();
@@ -60,7 +60,7 @@ impl Logins {
         Answer::new(200).body(serde_json::json!({ "token": token, "expires_in": lifetime }).to_string())
     }
 
-    /// The registry's answer to a request that may not be made.
+    /// The registry's reply to a request that is not allowed.
     pub fn refusal(&self, asked: &Asked) -> Option<Answer> {
         let (repository, ..) = parts(asked.url.path());
         let given = authorization(asked);
@@ -73,7 +73,7 @@ impl Logins {
                     true => {
                         Answer::error(401, "UNAUTHORIZED", "").with("www-authenticate", "Basic realm=\"x\"")
                     }
-                    // ECR's own way.
+                    // ECR's behaviour.
                     false => Answer::error(403, "DENIED", "Your authorization token has expired."),
                 };
                 (given != right).then_some(refusal)

@@ -1,5 +1,5 @@
-//! The whole mirror against registries that exist in memory alone, on one thread and a clock that jumps: every choice comes from one
-//! seed. `SIM_SEED=N` runs one seed and shows each request; `SIM_DROP=1,4` leaves these of its accidents out.
+//! The whole mirror with registries that only exist in memory, on one thread and with a simulated clock: one seed determines every
+//! choice. `SIM_SEED=N` runs one seed and shows each request; `SIM_DROP=1,4` omits these of its accidents.
 #![expect(unreachable_pub, clippy::unwrap_used, reason = "all of it is a test")]
 
 mod asked;
@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use plan::Scenario;
 
-/// One test at a time: a bug that is put in is in for the whole process.
+/// One test at a time: an injected bug affects the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -81,7 +81,7 @@ fn tried(scenario: &Scenario) -> (run::Report, Result<(), String>) {
     run.unwrap_or_else(|_| (run::Report::default(), Err("it panics".to_owned())))
 }
 
-/// Leaves out one accident after the other, as long as it still fails.
+/// Omits one accident after the other, as long as the run still fails.
 fn shrunk(seed: u64, mut why: String) -> Failure {
     let mut dropped = Vec::new();
     for accident in 0..Scenario::draw(seed).accidents.len() {
@@ -104,7 +104,7 @@ impl Failure {
     }
 }
 
-/// What happened in many runs.
+/// The events of many runs.
 #[derive(Debug, Default)]
 struct Counts {
     runs: u64,
@@ -152,7 +152,7 @@ fn any_accident_is_survived_or_named() {
     if let Err(failure) = result {
         panic!("{}\n{}", failure.why, failure.replay());
     }
-    // A fault that never happens tests nothing, and one in three images that fail would be no mirror.
+    // A fault that never happens tests nothing, and a mirror with a third of its images failing is broken.
     assert!(counts.faults.len() >= 15, "{counts:?}");
     assert!(counts.failed * 5 < counts.images, "{counts:?}");
 }
@@ -167,7 +167,7 @@ fn a_seed_is_one_run() {
     }
 }
 
-/// A token's lock was held by a look that nobody polled any more, and the run never ended: few seeds come upon that.
+/// A token's lock was held by a future that was no longer polled, and the run never ended: few seeds find it.
 #[test]
 fn a_look_that_waits_for_a_token_is_always_polled() {
     let _alone = alone();

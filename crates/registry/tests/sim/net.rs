@@ -1,4 +1,4 @@
-//! The way between the mirror and the servers: it takes time, breaks, and changes bytes.
+//! The network between the mirror and the servers: it delays, breaks, and changes bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,13 +15,13 @@ use crate::load::{Held, PIECE};
 use crate::plan::{Fault, Op};
 use crate::world::{Shared, World, lock, reads};
 
-/// One process's way to all servers.
+/// One process's connection to all servers.
 pub struct Net {
     pub world: Shared,
     pub process: usize,
 }
 
-/// A request that a slot is needed for, until it ends or is given up.
+/// A request that needs a slot, until it ends or is dropped.
 struct UnderWay(Shared, usize, Option<bool>);
 
 impl Drop for UnderWay {
@@ -119,7 +119,7 @@ impl Net {
         Ok(bytes.into())
     }
 
-    /// The server's answer, or that of something between.
+    /// The reply of the server, or of something on the way.
     fn answer(&self, asked: &Asked, fault: Option<&Fault>) -> Answer {
         match fault {
             Some(Fault::TooMany(wait)) => {
@@ -143,7 +143,8 @@ impl Net {
                 bytes[at] ^= 0x41;
                 answer.body = bytes.into();
                 if answer.status == 403 {
-                    // Whether a login has ended or never sufficed is told by the body alone: this is now a refusal like any other.
+                    // Only the body shows whether a login has expired or was never sufficient: this is now a refusal like any
+                    // other.
                     lock(&self.world).fired.push(Fault::Status(403));
                 }
                 if let Ok(digest) = parts(asked.url.path()).2.parse::<Digest>() {
@@ -154,7 +155,7 @@ impl Net {
                 answer.headers.retain(|(name, _)| *name != "content-range");
                 answer.headers.push(("content-range", "bytes 7-9/10".to_owned()));
             }
-            // Who never asked for a part is told of one all the same.
+            // A 206 is sent although no range was requested.
             Some(Fault::WrongRange) if answer.status == 200 => {
                 answer.status = 206;
                 answer.headers.push(("content-range", "bytes 1-9/10".to_owned()));
@@ -199,7 +200,7 @@ impl Net {
     }
 }
 
-/// A reply's body on its way.
+/// A reply's body in transit.
 struct Way {
     world: Shared,
     rest: Bytes,
@@ -233,7 +234,7 @@ impl Way {
     }
 }
 
-/// Bytes of a layer, counted as long as somebody holds them.
+/// Bytes of a layer, counted as long as they are in memory.
 struct Counted {
     piece: Bytes,
     held: Held,

@@ -1,5 +1,5 @@
-//! What a seed stands for: images, the registries' ways, and the accidents. All of it is drawn before the run begins, so that single
-//! accidents can be left out of it again.
+//! The content of a seed: images, the registries' behaviour, and the accidents. Everything is drawn before the run begins, so that
+//! single accidents can be omitted again.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use registry::mirror::{Limits, Mounts};
 
 use crate::images::{self, TestImage, bytes};
 
-/// What a request asks for, as faults are addressed.
+/// The kind of a request, by which faults select it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     ManifestHead,
@@ -25,52 +25,52 @@ pub enum Op {
 /// What goes wrong with a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// The connection breaks after so many bytes of the reply's body (modulo its length).
+    /// The connection breaks after this number of bytes of the reply's body (modulo its length).
     CutReply(usize),
-    /// The connection breaks after so many bytes of the request's body (modulo its length).
+    /// The connection breaks after this number of bytes of the request's body (modulo its length).
     CutRequest(usize),
-    /// The reply's body ends early, and nothing says so.
+    /// The reply's body is truncated without an error.
     Truncate(usize),
-    /// A byte of the reply's body is another one.
+    /// A byte of the reply's body is changed.
     Corrupt(usize),
-    /// No reply, ever.
+    /// No reply at all.
     Hang,
-    /// The reply comes late.
+    /// The reply is late.
     Delay(Duration),
     /// 429, with `Retry-After` in seconds or without.
     TooMany(Option<u64>),
     /// Another status.
     Status(u16),
-    /// The work is done, and nobody hears of it.
+    /// The request is carried out, and its reply is lost.
     LoseReply,
-    /// A part that begins at another byte than the one that was asked for.
+    /// A range that begins at another byte than the requested one.
     WrongRange,
-    /// The session is gone.
+    /// The upload session is gone.
     LoseSession,
-    /// All tokens and passwords so far are worth nothing any more.
+    /// All tokens and passwords so far become invalid.
     Expire,
-    /// The body comes by a few bytes every few seconds.
+    /// The body comes a few bytes at a time, every few seconds.
     Trickle,
-    /// The server listens again after this time.
+    /// The server accepts connections again after this time.
     Down(Duration),
 }
 
-/// An accident. Each can be left out.
+/// An accident. Each can be omitted.
 #[derive(Clone, Debug)]
 pub enum Accident {
-    /// The request of this kind at this side with this number has a fault.
+    /// The request with this kind, side and number has a fault.
     Fault { at_target: bool, op: Op, number: usize, fault: Fault },
-    /// The process ends after this time, and another one begins.
+    /// The process ends after this time, and another one starts.
     Kill(Duration),
     /// A second process works on the same list from this time on.
     Second(Duration),
-    /// Somebody moves the tag of this image at its source.
+    /// The tag of this image is moved at its source.
     MoveSource(Duration, usize),
-    /// Somebody puts another image under the tag of this one at the target.
+    /// Another image is put under this image's tag at the target.
     MoveTarget(Duration, usize),
 }
 
-/// How a registry wants to be spoken to.
+/// The authentication that a registry requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     Open,
@@ -78,39 +78,39 @@ pub enum Auth {
     Bearer { lifetime: u64 },
 }
 
-/// A registry's ways.
+/// A registry's behaviour.
 #[derive(Clone, Debug)]
 pub struct Ways {
     pub auth: Auth,
     /// Blobs are read from, and sent to, another host.
     pub elsewhere: bool,
-    /// Manifests are taken only after their parts, blobs only with their digest.
+    /// Manifests are accepted only after their parts, blobs only with their digest.
     pub is_strict: bool,
     pub mounts: Mounts,
-    /// A mount that is not taken is an error instead of an upload.
+    /// A mount that is not accepted is an error instead of an upload session.
     pub mount_error: Option<u16>,
-    /// The longest time until something new is seen.
+    /// The longest time until new content is visible.
     pub lag: Duration,
     pub knows_ranges: bool,
     pub has_referrers: bool,
-    /// The quotas of ECR hold.
+    /// The quotas of ECR apply.
     pub is_ecr: bool,
 }
 
-/// An image, and where it goes.
+/// An image, and its target.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub source: (String, String),
     pub target: (String, String),
     pub image: TestImage,
-    /// What the source's tag names after somebody moved it.
+    /// The image of the source's tag after the tag was moved.
     pub next: TestImage,
-    /// Artifacts about the image.
+    /// The artifacts that refer to the image.
     pub artifacts: Vec<TestImage>,
     pub one_platform: bool,
 }
 
-/// Everything that a seed stands for.
+/// The content of a seed.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub seed: u64,
@@ -118,12 +118,12 @@ pub struct Scenario {
     pub source: Ways,
     pub target: Ways,
     pub limits: Limits,
-    /// What one process learned is known to the next.
+    /// What one process learned is known to the next one.
     pub remembers: bool,
     pub copies_artifacts: bool,
     /// The first process does not copy them.
     pub artifacts_later: bool,
-    /// The longest time of a request's way there, in milliseconds.
+    /// The longest delay of a request, in milliseconds.
     pub distance: u64,
     pub accidents: Vec<Accident>,
 }

@@ -1,4 +1,4 @@
-//! One run: processes that copy, die and begin anew, and what must be true at the end.
+//! One run: processes that copy, end and start again, and what must be true at the end.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,10 +14,11 @@ use crate::net::Net;
 use crate::plan::{Accident, Fault, Scenario, Wanted};
 use crate::world::{Shared, World, lock};
 
-/// What a run may take, on its own clock: every request may be repeated six times after two minutes each, one image after the other.
+/// The longest time of a run, by its own clock: every request may be repeated six times after two minutes each, one image after the
+/// other.
 const BOUND: Duration = Duration::from_secs(2 * 3_600);
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub requests: u64,
@@ -28,10 +29,10 @@ pub struct Report {
     pub log: Vec<String>,
 }
 
-/// Runs a scenario on a clock and a thread of its own.
+/// Runs a scenario with its own clock and thread.
 ///
 /// # Errors
-/// What was wrong.
+/// A violation of the invariants.
 pub fn run(scenario: &Scenario, is_told: bool) -> (Report, Result<(), String>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -99,7 +100,7 @@ fn seed(world: &Shared, scenario: &Scenario) {
     }
     if !scenario.target.has_referrers {
         for wanted in &scenario.images {
-            // What somebody else has signed at the target.
+            // A signature that another user put at the target.
             let other = crate::images::about("somebody else's", &wanted.image);
             let digest = wanted.image.digest();
             list(&mut world.target.store, &wanted.target.0, digest, &[other.manifest.descriptor()]);
@@ -107,7 +108,7 @@ fn seed(world: &Shared, scenario: &Scenario) {
     }
 }
 
-/// The list of referrers that stands under a tag.
+/// The list of referrers under a tag.
 fn list(store: &mut crate::store::Store, repository: &str, subject: Digest, listed: &[registry::Descriptor]) {
     let json =
         serde_json::json!({ "schemaVersion": 2, "mediaType": crate::images::OCI_INDEX, "manifests": listed });
@@ -118,7 +119,7 @@ fn list(store: &mut crate::store::Store, repository: &str, subject: Digest, list
     store.tag(repository, &format!("sha256-{}", subject.hex()), digest, now);
 }
 
-/// What is logged in where.
+/// The logins of each registry.
 struct Logins(Shared);
 
 impl Credentials for Logins {
@@ -151,7 +152,7 @@ fn job(wanted: &Wanted, scenario: &Scenario, process: usize) -> Job {
     job
 }
 
-/// What the target must be where the source is this.
+/// The expected target for this source.
 fn expected(wanted: &Wanted, source: Digest) -> Digest {
     let image = [&wanted.image, &wanted.next].into_iter().find(|image| image.digest() == source).unwrap();
     match wanted.one_platform {
@@ -195,7 +196,7 @@ async fn process(
     timeout(BOUND, work).await.map_err(|_| format!("process {number} did not end within {BOUND:?}"))
 }
 
-/// All processes of a run, one after the other where one dies, and at the end one that nothing happens to.
+/// All processes of a run, one after the other, and a last one without accidents.
 async fn whole(world: &Shared, scenario: &Scenario) -> Result<(usize, usize), String> {
     let shared: Arc<dyn Mapping> = Arc::new(MemoryMapping::default());
     let mapping = || match scenario.remembers {
@@ -244,7 +245,7 @@ async fn whole(world: &Shared, scenario: &Scenario) -> Result<(usize, usize), St
     for outcome in own.iter().chain(&other) {
         check(world, scenario, outcome, is_disturbed)?;
     }
-    // Everything settles, and whatever was left behind is brought to its end.
+    // The state becomes visible everywhere, and incomplete work is completed.
     lock(world).calm();
     sleep(Duration::from_secs(60)).await;
     let last = process(Arc::clone(world), scenario, 200, mapping()).await?;
@@ -275,7 +276,7 @@ fn somebody_moves(world: &Shared, wanted: &Wanted, at_target: bool) {
     world.journal.note(&format!("somebody moves {repository}:{tag}"));
 }
 
-/// What a process says of an image, against what is there.
+/// The result that a process reports for an image, compared with what exists.
 fn check(world: &Shared, scenario: &Scenario, outcome: &Outcome, is_disturbed: bool) -> Result<(), String> {
     let target = &outcome.job.target;
     let world = lock(world);
@@ -302,17 +303,18 @@ fn check(world: &Shared, scenario: &Scenario, outcome: &Outcome, is_disturbed: b
     }
 }
 
-/// Whether so few things went wrong, and of such kinds, that nothing may fail.
+/// Whether so few accidents of such kinds happened that nothing may fail.
 fn is_repairable(fired: &[Fault], scenario: &Scenario) -> bool {
     let corrupt =
         fired.iter().filter(|fault| matches!(fault, Fault::Corrupt(_) | Fault::Truncate(_))).count();
     let passes = |fault: &Fault| {
         !matches!(fault, Fault::Status(400 | 403 | 404 | 416) | Fault::WrongRange | Fault::Down(_))
     };
-    // A request is sent anew with a fresh login once: where that one has ended as well, it looks like one that never sufficed.
+    // A request is repeated once with a fresh login: if that one has expired as well, it looks like one without permission.
     let expired = fired.iter().filter(|fault| matches!(fault, Fault::Expire)).count();
     let lag = scenario.target.lag.max(scenario.source.lag);
-    // All tries of a request have one deadline, and all of these may have met one request. A pause between tries is short.
+    // All tries of a request have one deadline, and all of these accidents may have met one request. A pause between tries is
+    // short.
     let waited = fired.iter().map(longest_wait).sum::<Duration>() + Duration::from_secs(10);
     fired.len() <= 3
         && waited <= RetryPolicy::default().give_up_after
@@ -322,7 +324,7 @@ fn is_repairable(fired: &[Fault], scenario: &Scenario) -> bool {
         && lag <= Duration::from_secs(3)
 }
 
-/// For how long a fault lets its request wait at most.
+/// The longest time that a fault delays its request.
 fn longest_wait(fault: &Fault) -> Duration {
     match fault {
         Fault::Hang | Fault::Trickle => Timeouts::default().reply,

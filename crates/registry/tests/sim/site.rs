@@ -1,4 +1,4 @@
-//! A registry's answers.
+//! A registry's replies.
 
 use fastrand::Rng;
 use http::Method;
@@ -31,7 +31,7 @@ impl Site {
         format!("{}.example", self.name)
     }
 
-    /// The answer, and what it did wrong: the client, that is.
+    /// The reply, and the client's violation, if any.
     pub fn answer(&mut self, asked: &Asked, random: &mut Rng) -> Result<Answer, String> {
         let host = asked.url.host_str().unwrap_or_default();
         if host.starts_with("auth.") {
@@ -123,7 +123,7 @@ impl Site {
 
     fn blob_bytes(&self, asked: &Asked) -> Answer {
         let (.., digest) = parts(asked.url.path());
-        // What another repository has is not read through this one.
+        // Content of another repository cannot be read through this one.
         let is_there = self.has_blob(asked).status == 200;
         let digest = digest.parse::<Digest>().ok().filter(|_| is_there);
         let content = digest.and_then(|digest| self.store.contents.get(&digest));
@@ -196,7 +196,7 @@ impl Site {
         Ok(Answer::new(201).with("docker-content-digest", digest))
     }
 
-    /// A repository without a tag is none, as docker-registry has it, whatever else is in it.
+    /// A repository without a tag does not exist, as in docker-registry, whatever else it contains.
     fn tags(&self, asked: &Asked) -> Answer {
         let (repository, ..) = parts(asked.url.path());
         let all = self.store.repositories.get(repository).into_iter().flat_map(|found| found.tags.keys());

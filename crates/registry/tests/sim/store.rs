@@ -1,4 +1,4 @@
-//! What a registry of the simulation holds. What is new is there at once, and seen later.
+//! The content of a simulated registry. New content exists at once, and becomes visible later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ use crate::images::TestImage;
 /// A repository.
 #[derive(Default)]
 pub struct Repository {
-    /// With the time since when each is seen.
+    /// With the time from which each is visible.
     pub manifests: BTreeMap<Digest, (Manifest, Instant)>,
-    /// What each tag names, with the time since when that is seen, and what it named before.
+    /// What each tag refers to, with the time from which that is visible, and what it referred to before.
     pub tags: BTreeMap<String, (Digest, Instant, Option<Digest>)>,
     pub blobs: BTreeMap<Digest, Instant>,
 }
 
-/// An upload that nothing was sent to yet.
+/// An upload session without any bytes so far.
 pub struct Upload {
     pub repository: String,
     pub is_used: bool,
@@ -33,7 +33,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// An artifact that a list of referrers named and its successor does not.
+    /// An artifact that a list of referrers contained and the next list does not.
     pub fn lost_referrer(&self, repository: &str, tag: &str, next: &Manifest) -> Option<String> {
         let before = self.seen(repository, tag).filter(|_| tag.starts_with("sha256-"))?.index().ok()?;
         let next = next.index().ok()?;
@@ -46,7 +46,7 @@ impl Store {
         self.repositories.entry(name.to_owned()).or_default()
     }
 
-    /// Puts an image there, seen at once.
+    /// Stores an image, visible at once.
     pub fn seed(&mut self, repository: &str, image: &TestImage) {
         for child in &image.children {
             self.seed(repository, child);
@@ -66,12 +66,12 @@ impl Store {
         tags.insert(tag.to_owned(), (digest, seen, before));
     }
 
-    /// What a tag names, seen or not.
+    /// What a tag refers to, visible or not.
     pub fn tagged(&self, repository: &str, tag: &str) -> Option<Digest> {
         Some(self.repositories.get(repository)?.tags.get(tag)?.0)
     }
 
-    /// The manifest as it is seen now.
+    /// The manifest that is visible now.
     pub fn seen(&self, repository: &str, identifier: &str) -> Option<&Manifest> {
         let now = Instant::now();
         let repository = self.repositories.get(repository)?;
@@ -86,7 +86,7 @@ impl Store {
         (*seen <= now).then_some(manifest)
     }
 
-    /// Whether a manifest in the repository names the blob.
+    /// Whether a manifest in the repository refers to the blob.
     pub fn is_committed(&self, repository: &str, blob: Digest) -> bool {
         let manifests =
             self.repositories.get(repository).into_iter().flat_map(|found| found.manifests.values());
@@ -95,7 +95,7 @@ impl Store {
             .any(|image| image.blobs().iter().any(|named| named.digest == blob))
     }
 
-    /// What the manifest names directly and the repository lacks at `time`; none: ever.
+    /// What the manifest directly refers to and the repository lacks at `time`; without a time: never has.
     pub fn lacking(&self, name: &str, manifest: &Manifest, time: Option<Instant>) -> BTreeSet<Digest> {
         let Some(repository) = self.repositories.get(name) else {
             return BTreeSet::from([manifest.digest()]);
@@ -121,7 +121,7 @@ impl Store {
     /// What is missing below a tag's manifest, if anything is.
     pub fn broken(&self, name: &str, tag: &str) -> Option<String> {
         let mut open = vec![self.tagged(name, tag)?];
-        // A list of referrers is kept beside what it lists, and names what may be gone.
+        // A list of referrers is stored next to what it lists, and may contain what no longer exists.
         if tag.starts_with("sha256-") {
             return None;
         }

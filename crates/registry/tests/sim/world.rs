@@ -1,4 +1,4 @@
-//! The servers of a run, and who watches them: what must never be is looked for with each request.
+//! The servers of a run, and the checks: violations are looked for at each request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,30 +17,30 @@ use crate::load::Load;
 use crate::plan::{Accident, Fault, Op, Scenario, Wanted};
 use crate::site::Site;
 
-/// All of a run but the mirror.
+/// Everything in a run except the mirror.
 pub struct World {
     pub source: Site,
     pub target: Site,
     pub random: Rng,
-    /// Faults that are still to come, and those that came.
+    /// Faults that are still to come, and those that happened.
     faults: Vec<(bool, Op, usize, Fault)>,
     pub fired: Vec<Fault>,
-    /// Images of which something was left out, and said so.
+    /// Images with an omitted part that was reported.
     pub warned: BTreeSet<usize>,
     counts: BTreeMap<(bool, Op), usize>,
     down: BTreeMap<String, Instant>,
     distance: u64,
     pub load: Load,
-    /// Blobs that the source sent wrongly once.
+    /// Blobs that the source sent with wrong bytes once.
     pub spoiled: Vec<Digest>,
     pub journal: Journal,
-    /// In the order of the images; none where no artifacts are copied.
+    /// In the order of the images; empty if no artifacts are copied.
     due: Vec<Due>,
-    /// Whether a tag may be there before them: who put it did not want them.
+    /// Whether a tag may exist before its artifacts: the process that put it does not copy them.
     may_be_late: bool,
 }
 
-/// An image of the target, and what has to be there about it.
+/// An image of the target, and the artifacts that it must have.
 struct Due {
     repository: String,
     tag: String,
@@ -96,7 +96,7 @@ impl World {
         Duration::from_millis(self.random.u64(0..=self.distance))
     }
 
-    /// No accident comes any more, and everything is seen at once.
+    /// From now on there are no accidents, and everything is visible at once.
     pub fn calm(&mut self) {
         self.faults.clear();
         self.down.clear();
@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// A request is sent. Gives what goes wrong with it.
+    /// A request is sent. Returns its fault.
     pub fn sent(&mut self, process: usize, asked: &Asked) -> Option<Fault> {
         let (at_target, op) = kind(asked);
         self.check_authorization(asked);
@@ -131,10 +131,10 @@ impl World {
         fault
     }
 
-    /// An artifact of an image that stands at the target without it, although nobody refused it and nobody was told.
+    /// An artifact that the target lacks for an existing image, although nothing refused it and nothing reported it.
     pub fn lost_artifact(&self, image: usize) -> Option<Digest> {
         let Due { repository, tag, digest, artifacts } = self.due.get(image)?;
-        // What is answered so reads as "there is none".
+        // This reply means "does not exist".
         let hides = |fault: &Fault| {
             matches!(fault, Fault::Status(400..=499) | Fault::Corrupt(_) | Fault::Truncate(_))
         };
@@ -155,7 +155,7 @@ impl World {
         artifacts.iter().find(|digest| !manifests.contains_key(digest) || !is_listed(digest)).copied()
     }
 
-    /// A tag is put after what is about its manifest.
+    /// A tag is put after the artifacts of its manifest.
     fn check_artifacts(&mut self, asked: &Asked) {
         let (repository, _, identifier) = parts(asked.url.path());
         let is_put = |due: &Due| due.repository == repository && due.tag == identifier;
@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    /// An answer arrives.
+    /// A reply arrives.
     pub fn received(&mut self, process: usize, asked: &Asked, answer: &Answer) {
         let (at_target, op) = kind(asked);
         self.journal.note(&format!("{process} {} {} {}", answer.status, asked.method, asked.url));
@@ -223,7 +223,7 @@ impl World {
             Some((_, token)) => token.split_once('-').map(|(whose, _)| whose.to_owned()),
         };
         let whose = whose.unwrap_or_default();
-        // A token that was corrupted on its way to us is nobody's.
+        // A token that was corrupted on the way was issued by no server.
         if whose != "source" && whose != "target" {
             return;
         }

@@ -99,7 +99,7 @@ fn a_blob_of_one_image_is_mounted_from_where_an_earlier_run_left_it() {
     let images = vec![up_to_date(), planned("new", Action::Copy, &[blob]), up_to_date()];
     let shared_blobs = shared_blobs(&mirror, images);
     assert_eq!(task(&shared_blobs, 1, "new", blob), Some(BlobTask::Mount("old".to_owned())));
-    // What its own repository should have is asked for there.
+    // A blob that its own repository should have is looked up there.
     assert_eq!(task(&shared_blobs, 1, "old", blob), Some(BlobTask::Bring));
     assert_eq!(shared_blobs.standing.len(), 1, "of {other} nobody asks");
     assert_eq!(shared_blobs.standing.values().map(|standing| standing.repositories.len()).sum::<usize>(), 1);

@@ -1,8 +1,8 @@
-//! The profile of Amazon ECR as the tests have it; whose it is, the crate `aws` says.
+//! The profile of Amazon ECR for the tests; the crate `aws` decides which hosts have it.
 
 use registry::{Mounts, Profile, Quotas};
 
-/// The ways of Amazon ECR.
+/// The behaviour of Amazon ECR.
 pub const ECR: Profile = Profile {
     quotas: Quotas {
         manifest_reads: None,

@@ -1,5 +1,5 @@
-//! A registry in this process, on real sockets: it counts requests, fails the test on those it does not know, and has ECR's
-//! ways if asked to.
+//! A registry in this process, on real sockets: it counts requests, fails the test on unknown ones, and has ECR's behaviour if
+//! configured.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -25,34 +25,34 @@ use super::store::Store;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// How a registry wants to be spoken to.
+/// The authentication that a registry requires.
 #[derive(Clone, Debug, Default)]
 pub enum Auth {
     #[default]
     Open,
-    /// This password.
+    /// Basic, with this password.
     Basic(String),
     /// Tokens from the same server; with this fixed scope, if any.
     Bearer(Option<&'static str>),
 }
 
-/// A registry's ways.
+/// A registry's behaviour.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
     pub auth: Auth,
-    /// The token service wants this password.
+    /// The password that the token service requires.
     pub token_password: Option<String>,
-    /// The ways of Amazon ECR, all at once.
+    /// The behaviour of Amazon ECR.
     pub ecr: bool,
-    /// Mounts are taken once a manifest names the blob (`ecr`), or at once.
+    /// Mounts are accepted once a manifest refers to the blob (`ecr`), or at once.
     pub mounts: bool,
     /// A mount is answered with this error.
     pub mount_error: Option<u16>,
     /// Tags cannot be moved.
     pub immutable: bool,
-    /// A blob can be named by manifests only so long after it was stored.
+    /// A manifest can refer to a blob only this long after it was stored.
     pub lag: Duration,
-    /// Blobs are to be had at another host.
+    /// Blobs are redirected to another host.
     pub elsewhere: bool,
     /// HEAD of a blob is not allowed (public.ecr.aws).
     pub head_blob_401: bool,
@@ -60,15 +60,15 @@ pub struct Quirks {
     pub bare_400: bool,
     /// Replies about manifests have this header and count down.
     pub pulls_left: Option<u64>,
-    /// `Content-Range` is not understood.
+    /// `Content-Range` is not supported.
     pub no_range: bool,
-    /// Referrers are answered by the API.
+    /// The referrers API is supported.
     pub referrers: bool,
-    /// Stored bytes are not compared with their digest, and manifests may name what is not there.
+    /// Stored bytes are not compared with their digest, and manifests may refer to missing blobs.
     pub gullible: bool,
-    /// So many of a hundred replies are a 429.
+    /// The percentage of replies that are a 429.
     pub throttled: u8,
-    /// Blobs larger than this are counted and thrown away.
+    /// Blobs larger than this are counted and discarded.
     pub discard_over: Option<u64>,
 }
 
@@ -85,14 +85,14 @@ pub struct Inner {
     pub refuse: Option<Duration>,
     /// Decides which replies are throttled.
     pub random: Option<fastrand::Rng>,
-    /// A blob of so many zero bytes, made as it is read.
+    /// A blob of zero bytes, generated while it is read.
     pub zeros: HashMap<Digest, u64>,
 }
 
-/// The registry. It ends with the test, which fails then if there was a request that is not known.
+/// The registry. It ends with the test, and fails the test if there was an unknown request.
 pub struct Fake {
     pub address: SocketAddr,
-    /// What has come.
+    /// The requests.
     pub log: Log,
     inner: Arc<Shared>,
     stop: watch::Sender<bool>,
@@ -176,7 +176,7 @@ impl Fake {
         state.store.repository(repository).blobs.insert(digest, Instant::now());
     }
 
-    /// All tokens given out so far are worth nothing any more.
+    /// All tokens issued so far become invalid.
     pub fn expire(&self) {
         self.state().tokens.clear();
     }
@@ -244,7 +244,7 @@ async fn handle(
 ) -> Result<Response<Body>, Cut> {
     let mut number = 0;
     let reply = handle_numbered(&shared, request, is_elsewhere, &mut number, &tail).await?;
-    // A test may have forgotten the requests by now.
+    // A test may have cleared the requests meanwhile.
     if let Some(seen) = shared.state.lock().unwrap().seen.get_mut(number) {
         seen.status = Some(reply.status().as_u16());
     }

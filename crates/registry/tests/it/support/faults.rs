@@ -1,4 +1,4 @@
-//! What can go wrong on the way: done by the server itself, on a chosen request.
+//! Faults on the way, produced by the server itself on a chosen request.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use std::time::Duration;
 pub enum Fault {
     /// This reply instead of the real one.
     Reply { status: u16, headers: Vec<(&'static str, String)>, body: String },
-    /// The reply's body ends after so many bytes (modulo its length), and the connection with it.
+    /// The reply's body ends after this number of bytes (modulo its length), and the connection with it.
     CutReply(usize),
-    /// So many bytes of the request (modulo its length) are read, then the connection ends.
+    /// This number of bytes of the request (modulo its length) is read, then the connection ends.
     CutRequest(usize),
-    /// This byte of the reply's body is another one.
+    /// This byte of the reply's body is changed.
     CorruptReply(usize),
-    /// This byte of the request's body is another one by the time it is stored.
+    /// This byte of the request's body is changed before it is stored.
     CorruptRequest(usize),
     /// The reply's body is compressed, and a header says so.
     Pack,
-    /// A header says that the body is compressed, and nobody compressed it.
+    /// A header says that the body is compressed, but it is not.
     Label,
-    /// The reply is whole and says so, but it is shorter by so many bytes.
+    /// The reply is well-formed, but this number of bytes shorter.
     Truncate(usize),
-    /// The reply comes this much later.
+    /// The reply is delayed by this time.
     Delay(Duration),
-    /// The reply's body comes a byte at a time.
+    /// The reply's body comes one byte at a time.
     Trickle,
     /// No reply at all.
     Hang,
-    /// The work is done, and the connection ends before the reply.
+    /// The request is carried out, and the connection ends before the reply.
     LoseReply,
-    /// Nobody listens for a while.
+    /// No connections are accepted for a while.
     Refuse(Duration),
-    /// All tokens and passwords given out so far are worth nothing any more.
+    /// All tokens and passwords issued so far become invalid.
     Expire,
-    /// The blob is to be had at another host, where an `Authorization` is an error.
+    /// The blob is redirected to another host, where an `Authorization` is an error.
     Elsewhere,
 }
 
@@ -53,7 +53,8 @@ impl Fault {
     }
 }
 
-/// Which requests a fault is for: method and a part of the path with its query, so many times after so many others.
+/// The requests that a fault is for: method and a part of the path with its query, this number of times after this number of
+/// others.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub method: &'static str,
@@ -79,7 +80,7 @@ impl Rule {
     }
 }
 
-/// The fault for a request, if it is time for one.
+/// The fault for a request, if it is its turn.
 pub fn next(rules: &mut [Rule], method: &str, path: &str) -> Option<Fault> {
     let matches = |rule: &Rule| (rule.method == "*" || rule.method == method) && path.contains(&rule.path);
     for rule in rules.iter_mut().filter(|rule| rule.times > 0 && matches(rule)) {

@@ -31,13 +31,13 @@ pub fn image(name: &str, layers: &[Vec<u8>]) -> TestImage {
     image_of(OCI_IMAGE, name, layers, None)
 }
 
-/// An image of a media type, maybe about another manifest.
+/// An image with a media type, optionally with a subject.
 pub fn image_of(media_type: &str, name: &str, layers: &[Vec<u8>], subject: Option<&Manifest>) -> TestImage {
     let config = format!(r#"{{"name":"{name}"}}"#).into_bytes();
     configured(media_type, config, layers, subject)
 }
 
-/// An image whose configuration says what it is for.
+/// An image whose configuration has its platform.
 pub fn image_for(platform: &str, layers: &[Vec<u8>]) -> TestImage {
     let (os, architecture) = platform.split_once('/').unwrap();
     let config = serde_json::json!({ "os": os, "architecture": architecture }).to_string();
@@ -68,7 +68,7 @@ fn configured(
     TestImage { manifest: Manifest::new(media_type, json.to_string()), children: Vec::new(), blobs }
 }
 
-/// An index of images, one a platform; `None` is an attestation about the image before it.
+/// An index of images, one per platform; `None` is an attestation for the image before it.
 pub fn index(images: &[(Option<&str>, TestImage)]) -> TestImage {
     let mut manifests = Vec::new();
     let mut before = None;

@@ -1,4 +1,4 @@
-//! What came to a registry, and what it made of it.
+//! The requests to a registry, and their results.
 
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 
 use super::fake::{Inner, Shared};
 
-/// A request that came.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: String,
@@ -15,11 +15,11 @@ pub struct Seen {
     pub kind: &'static str,
     pub at: Instant,
     pub headers: HeaderMap,
-    /// The reply's status, once there was one.
+    /// The reply's status, once it exists.
     pub status: Option<u16>,
 }
 
-/// The requests that came since the last [`Log::forget`], and the faults that have happened.
+/// The requests since the last [`Log::forget`], and the faults that have happened.
 pub struct Log(pub(super) Arc<Shared>);
 
 impl Log {
@@ -31,7 +31,7 @@ impl Log {
         self.state().seen.clone()
     }
 
-    /// How often a fault happened.
+    /// The number of times that a fault happened.
     pub fn fired(&self) -> usize {
         self.state().rules.iter().map(|rule| rule.fired).sum()
     }
@@ -42,13 +42,13 @@ impl Log {
         fired.wait_for(|count| *count > 0).await.unwrap();
     }
 
-    /// How many requests of a kind there were: `count("PUT manifests")`.
+    /// The number of requests of a kind: `count("PUT manifests")`.
     pub fn count(&self, what: &str) -> usize {
         let (method, kind) = what.split_once(' ').unwrap();
         self.state().seen.iter().filter(|seen| seen.method == method && seen.kind == kind).count()
     }
 
-    /// How many requests of a kind were answered so.
+    /// The number of requests of a kind that were answered with this status.
     pub fn answered(&self, what: &str, status: u16) -> usize {
         let (method, kind) = what.split_once(' ').unwrap();
         let state = self.state();
@@ -56,7 +56,7 @@ impl Log {
         seen.filter(|seen| seen.status == Some(status)).count()
     }
 
-    /// All requests, counted.
+    /// The number of requests by kind.
     pub fn counts(&self) -> String {
         let mut counts = std::collections::BTreeMap::new();
         for seen in &self.state().seen {

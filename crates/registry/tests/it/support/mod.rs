@@ -1,4 +1,4 @@
-//! What the tests stand on: registries in this process, images made of nothing, clients without patience.
+//! Shared code of the tests: registries in this process, small images, clients with short retries.
 
 mod ecr;
 pub mod fake;
@@ -51,18 +51,18 @@ pub fn reference(text: &str) -> Reference {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// A client that knows this of `fake`, and nothing of other registries.
+/// A client that has this profile for `fake`, and none for other registries.
 pub fn knowing(fake: &Fake, profile: Profile) -> Client {
     let own = fake.host();
     builder().profiles(move |host| (host == own).then_some(profile)).build().unwrap()
 }
 
-/// A client for which `hub` counts pulls as Docker Hub does.
+/// A client for which `hub` counts pulls like Docker Hub.
 pub fn counting(hub: &Fake) -> Client {
     builder().route(&hub.host(), Route::default().counts_pulls()).build().unwrap()
 }
 
-/// What is known of a registry that is ECR, or nobody's in particular.
+/// The profile of ECR, or of any other registry.
 pub fn profile(ecr: bool) -> Profile {
     if ecr { ECR } else { Profile::default() }
 }
@@ -78,7 +78,7 @@ pub async fn pair(image: &TestImage) -> (Fake, Fake) {
     (source, target)
 }
 
-/// Copies `r:1`, and gives its digest at the target.
+/// Copies `r:1`, and returns its digest at the target.
 pub async fn copied(source: &Fake, target: &Fake) -> Result<Digest, Error> {
     let job = Job::new(source.name("r:1"), target.name("r:1"));
     copy(&Mirror::new(client()), job).await.map(|copied| copied.digest)
@@ -89,7 +89,7 @@ pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault
     Fault::Reply { status, headers, body: body.to_owned() }
 }
 
-/// An ECR with these repositories, and a mirror that knows whose quotas hold there.
+/// An ECR with these repositories, and a mirror that knows which quotas apply there.
 pub async fn ecr(repositories: &[&str], quirks: Quirks) -> (Fake, Mirror) {
     let fake = Fake::start(Quirks { ecr: true, ..quirks }).await;
     fake.store(|store| {
@@ -127,7 +127,7 @@ pub async fn copy_all(mirror: &Mirror, jobs: Vec<Job>) -> Vec<Result<Copied, Err
     mirror.apply(&plan).await.into_iter().map(|outcome| outcome.result).collect()
 }
 
-/// Reads `target` back: all of `digest` is there.
+/// Reads `target` back: everything of `digest` exists.
 pub async fn whole(mirror: &Mirror, target: &Reference, digest: Digest) -> Checked {
     let checked = Check::new(mirror, false).image(0, target, digest).await.unwrap();
     assert_eq!(checked.differences, [], "{target}");
@@ -159,7 +159,7 @@ impl Credentials for Passwords {
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let password = self.current.lock().unwrap().clone();
-        // Slow, so that others come while it is under way.
+        // Slow, so that others arrive while it is in progress.
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(30)).await;
             Ok(Some(Credential::Basic { username: "AWS".to_owned(), password }))

@@ -1,4 +1,4 @@
-//! A source by a function, for answers that the fake registry never gives.
+//! A source that is a function, for replies that the fake registry never sends.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use registry::{BoxFuture, Builder, Digest, Error, ErrorKind, Request, Response, 
 
 use super::{Fake, TestImage, builder, copy};
 
-/// A source that is no server: what it answers, by a function.
+/// A source without a server: a function returns its replies.
 struct Odd<F>(F);
 
 impl<F: Fn(&Request) -> Response + Send + Sync> Transport for Odd<F> {
@@ -36,7 +36,7 @@ pub fn header<'a>(request: &'a Request, name: &str) -> &'a str {
     request.headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
-/// What a registry answers that has the image and nothing else to say.
+/// The reply of a registry that has the image and sends no other information.
 pub fn plainly(image: &TestImage, request: &Request) -> Response {
     let path = request.url.path();
     if path.contains("/manifests/") {
@@ -48,7 +48,7 @@ pub fn plainly(image: &TestImage, request: &Request) -> Response {
     blob.map_or_else(|| answer(404, &[], ""), |blob| answer(200, &[], blob.clone()))
 }
 
-/// Copies `r:1` of the odd source, and gives its digest at the target.
+/// Copies `r:1` of the odd source, and returns its digest at the target.
 pub async fn copied_by(builder: Builder, target: &Fake) -> Result<Digest, Error> {
     let job = Job::new(format!("{ODD}/r:1").parse().unwrap(), target.name("r:1"));
     copy(&Mirror::new(builder.build().unwrap()), job).await.map(|copied| copied.digest)

@@ -1,4 +1,4 @@
-//! What the fake registry answers, with ECR's ways if it is asked to have them.
+//! The replies of the fake registry, with ECR's behaviour if configured.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -70,7 +70,7 @@ pub fn reply(shared: &Shared, parts: &Parts, body: Received, kind: &str) -> Resu
     Ok(reply)
 }
 
-/// S3: no second way to say who one is.
+/// S3: no second kind of authentication.
 fn elsewhere(state: &mut Inner, parts: &Parts, authorization: &str) -> Response<Body> {
     if !authorization.is_empty() {
         state.unknown.push("an Authorization at another host".to_owned());
@@ -125,7 +125,7 @@ impl Inner {
                         format!("Basic realm=\"http://{address}/\",service=\"ecr.amazonaws.com\"");
                     return Some(response(401, &[("www-authenticate", &challenge)], "Not Authorized"));
                 }
-                // Not 401: ECR's own way.
+                // Not 401: ECR's behaviour.
                 let message = "Your authorization token has expired. Reauthenticate and try again.";
                 Some(error(403, "DENIED", message))
             }
@@ -205,7 +205,7 @@ impl Inner {
             repository.tags.insert(identifier.to_owned(), digest);
         }
         let digest = digest.to_string();
-        // ECR leaves the Location out.
+        // ECR sends no Location.
         Ok(response(201, &[("docker-content-digest", &digest)], ""))
     }
 
@@ -243,7 +243,7 @@ impl Inner {
     fn start_upload(&mut self, parts: &Parts) -> Result<Response<Body>, Cut> {
         let (repository, _) = split(parts.uri.path(), "/blobs/uploads/");
         if self.quirks.ecr && !self.store.repositories.contains_key(repository) {
-            // The reply that several tools show as a bare EOF.
+            // The reply that several tools show as only EOF.
             return Ok(error(
                 404,
                 "NAME_UNKNOWN",
@@ -272,7 +272,7 @@ impl Inner {
 
     fn finish_upload(&mut self, parts: &Parts, body: Received) -> Response<Body> {
         let (_, id) = split(parts.uri.path(), "/blobs/uploads/");
-        // Gone with the first PUT, whatever comes of it: nothing may be sent to it again.
+        // Removed by the first PUT, whatever its result is: nothing may be sent to it again.
         let Some(Upload { repository }) = self.store.uploads.remove(id) else {
             let message = "First byte of the layer part is 0 instead of 11304960";
             return error(416, "BLOB_UPLOAD_INVALID", message);
@@ -348,7 +348,7 @@ impl Inner {
     }
 }
 
-/// ECR's and docker-registry's ways to say that parts are missing.
+/// ECR's and docker-registry's error for missing parts.
 fn lacks(manifest: &Manifest, lacking: &[Digest]) -> Response<Body> {
     if manifest.index().is_ok() {
         let message = format!(
@@ -375,7 +375,7 @@ impl Store {
     }
 }
 
-/// What a request is about.
+/// The subject of a request.
 pub fn kind(path: &str) -> &'static str {
     match path {
         "/v2/" => "v2",

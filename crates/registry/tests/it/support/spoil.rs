@@ -1,4 +1,4 @@
-//! Bodies as faults leave them.
+//! Bodies changed by faults.
 
 use std::io;
 use std::pin::Pin;
@@ -18,13 +18,13 @@ use super::fake::{Body, Cut, Shared};
 use super::faults::Fault;
 use super::protocol::full;
 
-/// The last bytes that went into a connection.
+/// The last bytes that were sent on a connection.
 pub type Tail = watch::Sender<Vec<u8>>;
 
-/// So many of them are kept.
+/// This number of them is kept.
 const TAIL: usize = 64;
 
-/// A connection, and what left the server by it.
+/// A connection, and the bytes that the server sent on it.
 pub struct Watched {
     pub socket: TcpStream,
     pub tail: Tail,
@@ -84,7 +84,7 @@ pub async fn spoil(reply: Response<Body>, fault: &Fault, tail: &Tail) -> Respons
         }
         Fault::CutReply(after) => {
             let begin = Bytes::from(bytes).slice(..after % length.max(1));
-            // The head and these: what has not left the server by the cut never does.
+            // The head and these: bytes that the server has not sent at the cut are never sent.
             let mut last = [b"\r\n\r\n", &begin[begin.len().saturating_sub(TAIL)..]].concat();
             last.drain(..last.len().saturating_sub(TAIL));
             let tail = tail.subscribe();
@@ -130,7 +130,7 @@ pub async fn spoil(reply: Response<Body>, fault: &Fault, tail: &Tail) -> Respons
     response
 }
 
-/// A request's body: its bytes, or of a huge one length and digest.
+/// A request's body: its bytes, or length and digest of a huge one.
 pub enum Received {
     Bytes(Bytes),
     Huge(u64),

@@ -1,4 +1,4 @@
-//! What a fake registry holds.
+//! The content of a fake registry.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -20,7 +20,7 @@ pub struct Store {
 pub struct Repository {
     pub manifests: HashMap<Digest, Manifest>,
     pub tags: HashMap<String, Digest>,
-    /// With the time since when manifests may name them.
+    /// With the time from which manifests may refer to them.
     pub blobs: HashMap<Digest, Instant>,
 }
 
@@ -33,7 +33,7 @@ impl Store {
         self.repositories.entry(name.to_owned()).or_default()
     }
 
-    /// Puts an image there without any request.
+    /// Stores an image without a request.
     pub fn seed(&mut self, repository: &str, tag: &str, image: &TestImage) {
         self.seed_untagged(repository, image);
         self.repository(repository).tags.insert(tag.to_owned(), image.digest());
@@ -59,7 +59,7 @@ impl Store {
         repository.manifests.get(&digest)
     }
 
-    /// Whether some manifest in the repository names the blob.
+    /// Whether a manifest in the repository refers to the blob.
     pub fn is_committed(&self, repository: &str, blob: Digest) -> bool {
         self.repositories.get(repository).is_some_and(|repository| {
             let images = repository.manifests.values().filter_map(|manifest| manifest.image().ok());
@@ -67,7 +67,7 @@ impl Store {
         })
     }
 
-    /// What a manifest names and the repository lacks.
+    /// The blobs and manifests that a manifest refers to and the repository lacks.
     pub fn lacking(&self, name: &str, manifest: &Manifest) -> Vec<Digest> {
         let Some(repository) = self.repositories.get(name) else { return vec![manifest.digest()] };
         let now = Instant::now();
@@ -80,7 +80,7 @@ impl Store {
         blobs.into_iter().filter(|blob| repository.blobs.get(blob).is_none_or(|since| *since > now)).collect()
     }
 
-    /// Whether a tag names something that is not whole; the invariant that no fault may break.
+    /// Whether a tag refers to an incomplete image; the invariant that no fault may break.
     pub fn broken_tag(&self) -> Option<String> {
         for (name, repository) in &self.repositories {
             for (tag, digest) in &repository.tags {
@@ -99,7 +99,7 @@ impl Store {
                 }
             }
         }
-        // What is stored under a digest has that digest.
+        // Content stored under a digest has that digest.
         let wrong = self.contents.iter().find(|(digest, bytes)| Digest::of(bytes) != **digest);
         wrong.map(|(digest, _)| format!("the content of {digest} is not that"))
     }
