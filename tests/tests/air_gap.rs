@@ -1,4 +1,4 @@
-//! `export-images` and `import-images`: the whole list through a file, with equal digests, as other tools read it.
+//! `export-images` and `import-images`: the whole list through a file, with equal digests, readable by other tools.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -21,7 +21,7 @@ curl = "curlimages/curl:7.85.0"
 
 const NAMES: [&str; 3] = ["curl:7.85.0", "kedacore/keda:2.11.2", "kedacore/keda-metrics-apiserver:2.11.2"];
 
-/// A manifest's digest, as skopeo reads it.
+/// A manifest's digest, as read by skopeo.
 fn raw(image: &str) -> String {
     let mut skopeo = command("skopeo");
     skopeo.args(["inspect", "--raw"]);
@@ -31,7 +31,7 @@ fn raw(image: &str) -> String {
     digest(&read(skopeo.arg(image)))
 }
 
-/// Whether skopeo finds it in a layout: images whose manifests are docker's own form it passes over there.
+/// Whether skopeo finds it in a layout: it ignores images there that have docker's own manifest format.
 fn is_oci(image: &str) -> bool {
     let mut skopeo = command("skopeo");
     let manifest = read(skopeo.args(["inspect", "--raw", "--no-creds", "--tls-verify=false"]).arg(image));
@@ -45,7 +45,7 @@ fn transferred() -> Option<(World, DebianRegistry)> {
     Some((world, registry))
 }
 
-/// Adds the words of `line`; `@name` is a file of this world.
+/// Adds the arguments of `line`; `@name` is a file of this world.
 fn words(world: &World, run: Run, line: &str) -> Run {
     line.split(' ').fold(run, |run, word| match word.strip_prefix('@') {
         Some(name) => run.arg(world.path(name)),
@@ -61,7 +61,7 @@ fn sourced(world: &World, line: &str) -> Run {
     words(world, world.sourced(), line)
 }
 
-/// A machine without a network: no source is to be had.
+/// A machine without a network: no source can be reached.
 fn cut_off(world: &mut World) {
     for registry in e2e::REGISTRIES {
         world.sources.route(registry, "http://127.0.0.1:1".to_owned());
@@ -80,7 +80,7 @@ fn what_is_exported_is_imported_without_a_network_and_every_digest_is_the_same()
     let Some((mut world, first)) = transferred() else { return };
     at(&world, &first, "export-images @grid.tar").ok();
     at(&world, &first, "export-images @grid").ok();
-    // Without any target, from the sources alone.
+    // Without a target, only from the sources.
     sourced(&world, "export-images @sources --from-sources").ok();
     cut_off(&mut world);
     for (file, form) in [("grid.tar", "oci-archive"), ("grid", "oci"), ("sources", "oci")] {
@@ -97,7 +97,7 @@ fn what_is_exported_is_imported_without_a_network_and_every_digest_is_the_same()
             }
         }
         assert_eq!(found, 2, "{file}");
-        // Blobs too: skopeo copies an index whole out of the file.
+        // With the blobs: skopeo copies a whole index out of the file.
         let copy = world.path(&format!("copy-{file}"));
         let source = format!("{form}:{}:kedacore/keda:2.11.2", path.display());
         let mut skopeo = command("skopeo");
@@ -131,7 +131,7 @@ fn a_killed_export_goes_on_where_it_was() {
     world.write("images.toml", IMAGES);
     let mut rest = Vec::new();
     for file in ["grid.tar", "grid"] {
-        // The last blob of all does not come.
+        // The last blob never arrives.
         let real = format!("http://{}/docker.io", world.sources.host);
         let gate =
             Gate::before(&world.sources.host, |line| line.starts_with("GET") && line.contains("/blobs/"));
@@ -169,7 +169,7 @@ fn only_what_changed_since_a_lock_is_exported() {
     world.write("before.lock", &lock);
     let none = at(&world, &registry, "export-images @none --since @before.lock --format json").ok();
     assert_eq!(none.json()["images"], Value::Array(vec![]), "{none}");
-    // One image is of other platforms now.
+    // One image now has other platforms.
     world.write(
         "images.toml",
         &IMAGES.replace(
@@ -239,7 +239,7 @@ fn the_emulated_account_takes_what_it_gave() {
     cut_off(&mut other);
     std::fs::copy(world.path("grid.tar"), other.path("grid.tar")).unwrap();
     other.xtask("init-images --create-state-bucket").ok();
-    // The account has no repository yet: they are made first.
+    // The account has no repositories yet: they are created first.
     let done = words(&other, other.xtask(""), "import-images @grid.tar --auto-approve").ok();
     assert!(done.stderr.contains("2 images at "), "{done}");
     assert_eq!(other.aws().whole_tags(), before);
@@ -262,7 +262,7 @@ fn a_runtime_goes_along_and_is_not_built_again() {
         "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json",
     );
     let tags = project.tags();
-    // The list of what is about the build is each registry's own.
+    // Each registry has its own list of the build's referrers.
     let is_list = |tag: &str| tag.starts_with("sha256-");
     for (tag, wanted) in tags.iter().filter(|(tag, _)| !tag.ends_with("-history") && !is_list(tag)) {
         let url = format!("http://{}/v2/lambda/manifests/{tag}", other.host());

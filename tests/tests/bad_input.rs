@@ -20,7 +20,7 @@ const ONE: &str = r#"schema_version = 1
 curl = "curlimages/curl:7.85.0"
 "#;
 
-/// A runtime that nobody has built before.
+/// A runtime with a new name, which was never built.
 const RUNTIME: &str = r#"schema_version = 1
 [runtimes]
 "python3.12" = { base = "public.ecr.aws/lambda/python:3.12", epoch = "never built" }
@@ -32,7 +32,7 @@ fn world(images: &str) -> Option<World> {
     Some(world)
 }
 
-/// A world whose state bucket stands and whose terraform is initialised; nothing else does.
+/// A world with a state bucket and an initialised terraform, and nothing else.
 fn initialised(images: &str) -> Option<World> {
     if !programs(&["terraform"]) {
         return None;
@@ -43,12 +43,12 @@ fn initialised(images: &str) -> Option<World> {
     Some(world)
 }
 
-/// Nothing was changed in the account.
+/// Checks that nothing was changed in the account.
 fn unchanged(world: &World, run: &Ended) {
     assert_eq!(world.aws().emulator.changes(), Vec::<String>::new(), "{run}");
 }
 
-/// The emulated AWS was not even started.
+/// The emulated AWS was not started at all.
 fn untouched(world: &World, run: &Ended) {
     assert_eq!(world.path("local").read_dir().unwrap().count(), 0, "{run}");
 }
@@ -175,7 +175,7 @@ fn a_terraform_that_is_too_old_or_missing_is_found_before_anything_is_changed() 
     assert!(hint(&run).contains("1.11"), "{run}");
     unchanged(&world, &run);
 
-    // OpenTofu before 1.10.2 leaves the header for the bucket's encryption out of the lock.
+    // OpenTofu before 1.10.2 omits the header for the bucket's encryption when it writes the lock.
     for (name, version, least) in
         [("terraform", "1.9.8", "1.11"), ("tofu", "1.10.0", "1.10.2"), ("tofu", "1.10.1", "1.10.2")]
     {
@@ -212,7 +212,7 @@ fn a_state_that_another_run_has_locked_says_who_and_how_to_release_it() {
     let after = world.aws().s3.get(BUCKET, &format!("{STATE}.tflock")).unwrap();
     assert_eq!(after, lock.to_string().as_bytes(), "the lock is the other run's");
 
-    // What the hint says is what helps.
+    // The hint's advice works.
     world.xtask(release).ok();
     assert_eq!(world.aws().s3.get(BUCKET, &format!("{STATE}.tflock")), None);
     world.xtask("transfer-images --auto-approve").ok();
@@ -245,7 +245,7 @@ fn any_answer_but_yes_and_no_answer_change_nothing() {
     assert!(hint(&run).contains("--auto-approve"), "{run}");
     unchanged(&world, &run);
 
-    // The plan was shown before the question, the account first.
+    // The plan was shown before the question, with the account first.
     let (plan, _) = run.stderr.split_once("Only `yes`").unwrap();
     let first = plan.lines().next().unwrap();
     assert!(["123456789012", "eu-west-1", "mainline"].iter().all(|word| first.contains(word)), "{run}");

@@ -1,4 +1,4 @@
-//! What is in a pushed runtime is what was hashed, whatever the builder remembers of earlier contexts.
+//! A pushed runtime contains exactly what was hashed, whatever the builder has cached of earlier contexts.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -11,15 +11,15 @@ use rustix::process::Signal;
 
 on_each_builder!(every_edit_is_in_the_image, an_ignore_file_is_applied_once_and_copied_as_it_is);
 
-/// Everything is copied twice: whole, and one file under another name.
+/// Everything is copied twice: the whole context, and one file under another name.
 const DOCKERFILE: &str =
     "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nCOPY . /all/\n";
 
-/// What may be edited. All contents are of one length, all symlinks too, and no time tells one from the other.
+/// The files that may be edited. All contents have the same length, all symlinks too, and their times are equal.
 const NAMES: [&str; 7] = ["a", "b", "c", "d/a", "d/b", "d/e/a", "n"];
 const ENTRY_POINTS: [&str; 2] = ["one", "two"];
 
-/// The files below a directory; directories are no part of it.
+/// The files below a directory, without the directories themselves.
 fn files_below(root: &Path) -> BTreeMap<String, File> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_owned()];
@@ -79,14 +79,14 @@ impl Shared {
         random(&mut self.state, bound)
     }
 
-    /// New content of the length that all have; an entry point can be run.
+    /// New content with the same length as all others; an entry point can be run.
     fn change(&mut self, name: &str) {
         let _ = std::fs::remove_file(self.path(name));
         self.edits += 1;
         self.project.write(name, &format!("#!/bin/sh\n# {:08}\n", self.edits));
     }
 
-    /// One edit; gives what it was.
+    /// Makes one edit and returns its description.
     fn edit(&mut self) -> String {
         let all: Vec<&str> = NAMES.iter().chain(&ENTRY_POINTS).copied().collect();
         let name = all[self.pick(all.len())];
@@ -133,7 +133,7 @@ impl Shared {
         self.project.transfer(self.project.registry.host(), "").end()
     }
 
-    /// Kills a run once it has said a few lines.
+    /// Kills a run after it has printed a few lines.
     fn killed(&mut self) {
         let mut run = self.project.transfer(self.project.registry.host(), "-v").start();
         for _ in 0..=self.pick(12) {
@@ -147,20 +147,20 @@ impl Shared {
         run.end();
     }
 
-    /// What differs between the pushed runtimes, read back from the registry, and the files as they are.
+    /// The differences between the pushed runtimes, read back from the registry, and the files.
     fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut wanted = files_below(&self.path(""));
         wanted.remove("ignored");
         for (_, file) in wanted.iter_mut().filter(|(_, (mode, _))| *mode != 0o120_000) {
-            // git's two modes.
+            // The two modes that git knows.
             file.0 = if file.0 & 0o100 == 0 { 0o644 } else { 0o755 };
         }
         for (entry, other) in [("one", "two"), ("two", "one")] {
             let image = format!("{}/lambda:{}-{entry}", self.project.registry.host(), self.project.name);
             let files = files(&image);
             let mut wanted = wanted.clone();
-            // The other runtime's own.
+            // A file of the other runtime.
             wanted.remove(other);
             let all = copied(&files);
             for name in wanted.keys().chain(all.keys()) {
@@ -178,7 +178,7 @@ impl Shared {
     }
 }
 
-/// What is in the whole copy of the context.
+/// The part in the copy of the whole context.
 fn copied(files: &BTreeMap<String, File>) -> BTreeMap<String, File> {
     let below = files.iter().filter_map(|(path, file)| Some((path.strip_prefix("all/")?, file)));
     below.map(|(name, file)| (name.to_owned(), file.clone())).collect()
@@ -190,7 +190,7 @@ fn every_edit_is_in_the_image(builder: Builder) {
     let run = shared.transfer();
     assert_eq!(run.code, Some(0), "{run}");
     assert_eq!(shared.wrong(), [""; 0]);
-    // Two edits in each build, or a build for each of them: as many of both, and of kills.
+    // Two edits in each build, or one edit per build: the same number of both, and of kills.
     let (all, edits) = (rounds(10, 300), rounds(2, 1));
     for round in 0..all {
         let what: Vec<String> = (0..edits).map(|_| shared.edit()).collect();
@@ -200,8 +200,8 @@ fn every_edit_is_in_the_image(builder: Builder) {
             shared.killed();
         }
         let run = shared.transfer();
-        // What the product does where BuildKit on containerd's store loses a snapshot, or docker's legacy builder takes a file that
-        // was deleted.
+        // Known problems: BuildKit on containerd's store loses a snapshot, and docker's legacy builder takes a file that was
+        // deleted.
         if run.stderr.contains("builds once more") {
             say(&format!(
                 "{builder:?}, edit {round}, killed before: {killed}: {what}: {}",
@@ -216,7 +216,7 @@ fn every_edit_is_in_the_image(builder: Builder) {
     }
 }
 
-/// The same with one of our two defences down, and with both: a builder that everybody has builds old files then.
+/// The same with one of the two protections disabled, and with both disabled: then a commonly used builder builds old files.
 #[test]
 fn control_a_builder_that_has_seen_the_context_builds_old_files() {
     if std::env::var_os("SOAK").is_none() {
@@ -229,7 +229,7 @@ fn control_a_builder_that_has_seen_the_context_builds_old_files() {
             shared.project.world.program = program.clone();
             let (mut wrong, mut refused, all) = (0, 0, 20);
             for edit in 0..all {
-                // The first build counts as well: the builder has seen another test's context of this name.
+                // The first build counts as well: the builder has seen another test's context with this name.
                 if edit > 0 {
                     shared.edit();
                 }
@@ -249,12 +249,12 @@ fn control_a_builder_that_has_seen_the_context_builds_old_files() {
 
 fn an_ignore_file_is_applied_once_and_copied_as_it_is(builder: Builder) {
     let Some(shared) = Shared::new(builder, 1) else { return };
-    // (the ignore file, how many files are left of the context besides it)
+    // (the ignore file, the number of files left in the context in addition to it)
     for ignore in [
         "# nothing\n",
         "ignored\n",
         "Dockerfile\nignored\n",
-        // What docker's older builders do not find again.
+        // Files that docker's older builders do not find again.
         "d\n!**/b\n",
         "**\n!**/b\n!.dockerignore\n!one\n!two\n",
     ] {
@@ -275,7 +275,7 @@ fn an_ignore_file_is_applied_once_and_copied_as_it_is(builder: Builder) {
     }
 }
 
-/// Ten runtimes over a context with a file of 1 GiB.
+/// Ten runtimes with a file of 1 GiB in their context.
 #[test]
 fn a_large_file_is_read_once_and_piece_by_piece() {
     let Some(project) = Project::new() else { return };
@@ -287,7 +287,7 @@ fn a_large_file_is_read_once_and_piece_by_piece() {
     let status = format!("/proc/{}/status", run.pid());
     let mut peak = 0;
     while !run.is_over() {
-        // Gone when it has ended: what was seen last is the most.
+        // The file is gone after the process has ended: the last value read is the maximum.
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
         peak = peak.max(line.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! How many calls a look at a repository of many tags takes, by the emulated AWS's own log: nothing here was seen at a real ECR.
+//! The number of calls to read a repository with many tags, by the emulated AWS's own log: this was not observed at a real ECR.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use e2e::{Aws, INIT, World};
 use serde_json::json;
 
-/// So many tags of one image in one repository.
+/// The number of tags of one image in one repository.
 fn images(tags: usize) -> String {
     let mut text = "schema_version = 1\n[images]\n".to_owned();
     for tag in 0..tags {
@@ -17,7 +17,7 @@ fn images(tags: usize) -> String {
     text + "\"one\" = \"ghcr.io/kedacore/keda:2.11.2\"\n"
 }
 
-/// Calls about what tags mean since the log began, by action.
+/// Calls that read tags since the log was cleared, by action.
 fn calls(aws: &Aws) -> BTreeMap<String, usize> {
     let mut calls = BTreeMap::new();
     for entry in aws.emulator.log() {
@@ -25,7 +25,7 @@ fn calls(aws: &Aws) -> BTreeMap<String, usize> {
         if ["ListImages", "BatchGetImage"].contains(&action) && !path.starts_with("/v2/") {
             *calls.entry(action.to_owned()).or_default() += 1;
         } else if path.contains("/manifests/") && entry["status"] != 401 {
-            // The first one is told how to say who it is.
+            // The first one gets the challenge.
             *calls.entry("HEAD".to_owned()).or_default() += 1;
         }
     }
@@ -49,10 +49,10 @@ fn many_tags_of_a_repository_cost_a_call_or_two() {
         assert_eq!(run.json()["changed"], false, "{run}");
         calls(&aws)
     };
-    // One list in the place of 150 HEADs; a single tag is a HEAD, as before.
+    // One list instead of 150 HEADs; a single tag is a HEAD, as before.
     assert_eq!(nothing(), counted([("HEAD", 1), ("ListImages", 1)]));
 
-    // What is gone is seen in the list, and comes back.
+    // The list shows a deleted tag, and it is put again.
     let id = json!({ "repositoryName": "many", "imageIds": [{ "imageTag": "t7" }] });
     aws.ecr("BatchDeleteImage", &id);
     let run = world.xtask("transfer-images --auto-approve --format json").ok();
@@ -64,7 +64,7 @@ fn many_tags_of_a_repository_cost_a_call_or_two() {
         .collect();
     assert_eq!(copied, ["many:t7"], "{run}");
 
-    // More tags than a page has, most of them not ours: the rest is asked for by name, a hundred a call.
+    // More tags than a page has, most of them of others: the rest is read by name, a hundred per call.
     let manifest = aws.registry("GET", "many/manifests/t0");
     let text = String::from_utf8(manifest.body).unwrap();
     for other in 0..1_200 {
@@ -72,10 +72,10 @@ fn many_tags_of_a_repository_cost_a_call_or_two() {
             json!({ "repositoryName": "many", "imageManifest": text, "imageTag": format!("a{other:04}") });
         aws.ecr("PutImage", &put);
     }
-    // The page has the 1,000 first of them.
+    // The page has the first 1,000 of them.
     assert_eq!(nothing(), counted([("BatchGetImage", 2), ("HEAD", 1), ("ListImages", 1)]));
 
-    // A caller who may not list asks tag by tag.
+    // A caller that may not list reads tag by tag.
     aws.emulator.quirks(&["deny:ecr:ListImages"]);
     assert_eq!(nothing(), counted([("HEAD", 1 + TAGS), ("ListImages", 1)]));
 }

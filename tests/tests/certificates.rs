@@ -1,5 +1,5 @@
-//! TLS with registries: whom we believe, what we show of ourselves, and that what stays wrong is told within three seconds, with
-//! the file that mends it.
+//! TLS with registries: which certificates are trusted, which client certificate is sent, and that a permanent error is reported
+//! within three seconds, with the file that solves it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -15,17 +15,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
-/// The exit code where a source cannot be read.
+/// The exit code if a source cannot be read.
 const UPSTREAM: i32 = 7;
 
-/// A certificate with its key, and its form for a file.
+/// A certificate with its key, and its PEM text.
 struct Pair {
     der: CertificateDer<'static>,
     pem: String,
     key: KeyPair,
 }
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Clone, Copy)]
 struct Says {
     name: &'static str,
@@ -54,7 +54,7 @@ impl Says {
     }
 }
 
-/// An authority.
+/// A certificate authority.
 struct Company(CertifiedIssuer<'static, KeyPair>);
 
 impl Company {
@@ -74,10 +74,10 @@ impl Company {
     }
 }
 
-/// A registry of one image behind TLS, which may want a certificate of its clients.
+/// A registry with one image behind TLS, which may require a client certificate.
 struct Registry {
     port: u16,
-    /// Connections that came.
+    /// The connections so far.
     connections: Arc<AtomicUsize>,
 }
 
@@ -105,7 +105,7 @@ impl Registry {
             for client in listener.incoming().filter_map(Result::ok) {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
-                // An error is a client that does not believe the certificate, or shows none that is believed.
+                // An error is a client that does not trust the certificate, or has none that is trusted.
                 std::thread::spawn(move || serve(StreamOwned::new(connection, client)));
             }
         });
@@ -120,7 +120,7 @@ fn serve(mut client: StreamOwned<ServerConnection, TcpStream>) -> std::io::Resul
         let request = match request_head(&mut client) {
             Ok(request) => request,
             Err(error) => {
-                // The alert has to be read by the client before the connection is gone.
+                // The client has to read the alert before the connection is closed.
                 client.sock.shutdown(std::net::Shutdown::Write)?;
                 std::io::copy(&mut Read::by_ref(&mut client.sock), &mut std::io::sink())?;
                 return Err(error);
@@ -141,7 +141,7 @@ fn serve(mut client: StreamOwned<ServerConnection, TcpStream>) -> std::io::Resul
     }
 }
 
-/// What the user has set up, and what comes of it.
+/// The user's configuration, and the result.
 #[derive(Default)]
 struct Setup {
     /// Files of `certs.d/localhost:PORT/`.
@@ -185,7 +185,7 @@ impl User {
         let began = Instant::now();
         let ended = self.looks(registry, setup);
         let took = began.elapsed();
-        // Less than three on a machine that has nothing else to do; another try would come after that.
+        // Less than three seconds on an idle machine; another try would come later.
         assert!(took < Duration::from_secs(10), "{what} took {took:?}: {ended}");
         let connections = registry.connections.load(Ordering::Relaxed);
         assert!(connections <= 2, "{what}: {connections} connections: {ended}");
@@ -220,7 +220,7 @@ fn a_server_is_believed_by_any_file_that_the_user_may_name() {
     user.succeeds("ca.crt", &Registry::start(&leaf, None), &files(&[("ca.crt", &company.pem())]));
     let own = Says { is_ca: true, ..RIGHT }.self_signed();
     user.succeeds("its own", &Registry::start(&own, None), &files(&[("ca.crt", &own.pem)]));
-    // What is kept for one port is not for another.
+    // A certificate for one port is not used for another.
     let other = Registry::start(&leaf, None);
     let ended = user.looks(&other, &Setup::default());
     ended.failed(UPSTREAM, &["UnknownIssuer"]);
@@ -269,7 +269,7 @@ fn a_client_certificate_is_shown_to_the_host_that_it_is_for() {
     let certificate = |pair: &Pair| ("client.cert", pair.pem.clone());
     let key = |pair: &Pair| ("client.key", pair.key.serialize_pem());
     user.succeeds("a certificate", &registry(), &setup(&[certificate(&ours), key(&ours)]));
-    // Where none is wanted, ours does no harm.
+    // If none is required, ours does no harm.
     user.succeeds("an open server", &Registry::start(&leaf, None), &setup(&[certificate(&ours), key(&ours)]));
 
     let wanted = ["needs a client certificate", "client.key in /etc/docker/certs.d/localhost:"];
@@ -278,7 +278,7 @@ fn a_client_certificate_is_shown_to_the_host_that_it_is_for() {
     user.fails("another company's", &registry(), &setup(&[certificate(&foreign), key(&foreign)]), &wanted);
     let ended = company.signed(Says { name: "clerk", years: [2010, 2011], ..RIGHT });
     user.fails("an expired one", &registry(), &setup(&[certificate(&ended), key(&ended)]), &wanted);
-    // What cannot be used is named; the host is asked without.
+    // An unusable certificate is reported; the host is called without it.
     user.fails(
         "the key of another certificate",
         &registry(),

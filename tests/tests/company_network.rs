@@ -1,5 +1,5 @@
-//! A company's network: the only way out is a proxy that wants a password and opens TLS with the company's own CA. Every
-//! client of the process goes by the same variables.
+//! A company's network: the only way out is a proxy that requires a password and inspects TLS with the company's own CA. Every
+//! client of the process uses the same variables.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -22,7 +22,7 @@ curl = "curlimages/curl:7.85.0"
 keda = "ghcr.io/kedacore/keda:2.11.2"
 "#;
 
-/// Each command, and the hosts that its clients ask: the AWS SDK's, the ones of our own signed queries, the registries'.
+/// Each command, and the hosts that its clients call: the AWS SDK, our own signed requests, the registries.
 const ASKED: [(&str, &[&str]); 4] = [
     ("init-images", &["sts.eu-west-1.amazonaws.com", "cloudformation.eu-west-1.amazonaws.com"]),
     (
@@ -33,8 +33,8 @@ const ASKED: [(&str, &[&str]); 4] = [
     ("lock", &["registry-1.docker.io", "ghcr.io"]),
 ];
 
-/// A proxy that opens what goes through it, and a server of its own for who comes without. It says whose keys these are, and
-/// forbids all else.
+/// A proxy that inspects the connections through it, and a server for direct connections. It answers whose keys these are, and
+/// denies everything else.
 struct Company {
     port: u16,
     ca: String,
@@ -54,7 +54,7 @@ impl Company {
         std::thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
                 let (noted, authority) = (Arc::clone(&noted), Arc::clone(&authority));
-                // An error is a client that went away, or does not trust the certificate.
+                // An error is a client that closed the connection, or does not trust the certificate.
                 std::thread::spawn(move || {
                     serve(client, &authority, &|line| noted.lock().unwrap().push(line))
                 });
@@ -67,7 +67,7 @@ impl Company {
         format!("http://{USER}@127.0.0.1:{}", self.port)
     }
 
-    /// What came since this was last asked.
+    /// The requests since the last call.
     fn noted(&self) -> Vec<String> {
         std::mem::take(&mut *self.noted.lock().unwrap())
     }
@@ -94,7 +94,7 @@ fn serve(mut client: TcpStream, authority: &Authority, note: &dyn Fn(String)) ->
     open(client, host.0, authority, note)
 }
 
-/// TLS with a client that believes to speak with `host`.
+/// TLS with a client that expects to reach `host`.
 fn open(client: TcpStream, host: &str, authority: &Authority, note: &dyn Fn(String)) -> std::io::Result<()> {
     let mut client = authority.serve(client, host);
     let head = request_head(&mut client)?;
@@ -122,7 +122,7 @@ fn answer(client: &mut (impl Read + Write), head: &str, status: &str, body: &str
     client.flush()
 }
 
-/// The tool with keys, and without any word about where AWS or the registries are.
+/// The tool with keys, and without a setting for the addresses of AWS or the registries.
 fn run(world: &World, line: &str) -> Run {
     let images = world.path("images.toml");
     let run = world.bare().arg("--images").arg(images).args(line);
@@ -145,11 +145,11 @@ fn every_client_takes_the_proxy_and_trusts_its_ca() {
             assert_eq!(noted, &hosts | &tunnels, "{line} with {variable}: {ended}");
             assert!(!ended.to_string().contains("hush-hush"), "{ended}");
         }
-        // Once for the SDK, which tries again for seconds, and once for the registries.
+        // Once for the SDK, which retries for seconds, and once for the registries.
         if !["init-images", "lock"].contains(&line) {
             continue;
         }
-        // Without the CA nothing is said to anybody, and the user learns why.
+        // Without the CA nothing is sent, and the user learns why.
         let run = run(&world, line).env("AWS_REGION", REGION);
         let ended = run.env("HTTPS_PROXY", company.proxy()).end();
         let noted = company.noted();
@@ -166,7 +166,7 @@ fn no_proxy_and_this_machine_are_reached_without_the_proxy() {
     let (company, server) = (Company::start(), Company::start());
     let ca = world.write("ca.pem", &format!("{}{}", company.ca, server.ca));
     let port = server.port;
-    // 0.0.0.0 leads to this machine, too, and no list says so.
+    // 0.0.0.0 is this machine, too, and is in no list.
     for (scheme, host, no_proxy, direct) in [
         ("http", "0.0.0.0", "", false),
         ("http", "0.0.0.0", "example.com, 0.0.0.0", true),
@@ -193,7 +193,7 @@ fn no_proxy_and_this_machine_are_reached_without_the_proxy() {
             assert!(!by_proxy.iter().any(|line| line.contains("password")), "{about}");
         }
     }
-    // Without a region the machine is asked for its own, which a proxy does not know.
+    // Without a region the instance metadata service is asked for it, which a proxy cannot reach.
     let run = run(&world, "list-images").env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
     let ended = run.env("HTTP_PROXY", company.proxy()).end();
     assert_eq!((company.noted(), server.noted().len()), (vec![], 1), "{ended}");
@@ -234,7 +234,7 @@ fn a_variable_that_leads_nowhere_is_named_and_its_password_is_not() {
         ended.failed(3, &[words]);
         assert!(!ended.to_string().contains("hush-hush"), "{ended}");
     }
-    // Beside authorities that can be read it is a warning.
+    // With readable authorities it is only a warning.
     let ca = world.write("ca.pem", &Authority::new().pem);
     let ended = run(&world, "lock").env("AWS_CA_BUNDLE", &ca).env("SSL_CERT_FILE", &nothing).end();
     ended.failed(7, &["the file of SSL_CERT_FILE contains no PEM certificates"]);

@@ -1,5 +1,5 @@
-//! What docker takes from elsewhere for a Dockerfile is what the build key covers: the corpus of the tool's Dockerfile reader,
-//! built by docker itself on a registry that writes down what is asked for.
+//! The build key covers everything that docker takes from elsewhere for a Dockerfile: docker itself builds the corpus of the tool's
+//! Dockerfile parser, with a registry that records the requests.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -16,7 +16,7 @@ use serde_json::json;
 const STATIC: &str = "/bin/busybox";
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-/// A registry that has every image under every name, and a server of files; it writes down what is asked for.
+/// A registry that has every image under every name, and a file server; it records the requests.
 struct Double {
     host: String,
     layer: Arc<Layer>,
@@ -29,7 +29,7 @@ struct Layer {
     digest: String,
 }
 
-/// An image's configuration and manifest. Each repository has another one: engines keep what they know by its digest.
+/// An image's configuration and manifest. Each repository has another one: engines cache by digest.
 fn image(layer: &Layer, repository: &str, host: &str) -> (Vec<u8>, Vec<u8>) {
     let name = repository.rsplit('/').next().unwrap();
     let group = repository.split('/').next().unwrap();
@@ -68,7 +68,7 @@ impl Double {
         std::thread::spawn(move || {
             for stream in listener.incoming().filter_map(Result::ok) {
                 let (host, layer, asked) = (host.clone(), Arc::clone(&layer), Arc::clone(&asked));
-                // An engine that hangs up is its own concern.
+                // An engine that closes the connection is not an error here.
                 std::thread::spawn(move || drop(serve(stream, &host, &layer, &asked)));
             }
         });
@@ -79,7 +79,7 @@ impl Double {
         sha256(&image(&self.layer, repository, &self.host).1)
     }
 
-    /// What was asked for below `group` since the last time, as the table writes it.
+    /// The requests below `group` since the last call, in the format of the table.
     fn asked(&self, group: &str) -> BTreeSet<String> {
         let asked = std::mem::take(&mut *self.asked.lock().unwrap());
         let mut images: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -112,7 +112,7 @@ fn serve(
     asked: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    // A client that tries TLS first goes on without it where it reads plain HTTP.
+    // A client that tries TLS first continues without it when it reads plain HTTP.
     if reader.fill_buf()?.first() == Some(&0x16) {
         return stream.write_all(b"HTTP/1.0 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     }
@@ -188,7 +188,7 @@ fn layer(dir: &Path) -> Vec<u8> {
     packed.stdout
 }
 
-/// A client of this builder with a configuration of its own.
+/// A client of this builder with its own configuration.
 fn client(engine: &Engine, config: &Path) -> Command {
     let mut client = engine.own_client();
     client.env("DOCKER_CONFIG", config);
@@ -198,7 +198,7 @@ fn client(engine: &Engine, config: &Path) -> Command {
 on_each_builder!(docker_takes_from_elsewhere_what_the_build_key_covers);
 
 fn docker_takes_from_elsewhere_what_the_build_key_covers(builder: Builder) {
-    // The image store makes no difference to what is asked for.
+    // The image store makes no difference for the requests.
     if builder == Builder::BuildxContainerd {
         return;
     }
@@ -273,7 +273,7 @@ fn rendered(text: &str, group: &str, double: &Double) -> String {
         out.push_str(&match name {
             "host" => format!("{host}/{group}"),
             "http" => format!("http://{host}/files/{group}"),
-            // A builder that has the content already asks for nothing: each Dockerfile gets another.
+            // A builder that has the content already sends no request: each Dockerfile gets other content.
             "sum" => sha256(format!("{host}/files/{group}/one").as_bytes()),
             name => match name.strip_suffix('@') {
                 Some(name) => {
@@ -287,7 +287,7 @@ fn rendered(text: &str, group: &str, double: &Double) -> String {
     out + rest
 }
 
-/// Removes what the engine has pulled.
+/// Removes the images that the engine has pulled.
 fn clean(engine: &Engine, host: &str) {
     let format = "{{.Repository}}:{{.Tag}}@{{.Digest}}";
     let listed = engine.client().args(["image", "ls", "--digests", "--format", format]).output().unwrap();
@@ -303,7 +303,7 @@ fn clean(engine: &Engine, host: &str) {
     }
 }
 
-/// BuildKit's own checks (<https://docs.docker.com/reference/build-checks/>) have nothing to say about the runtimes' Dockerfile.
+/// BuildKit's own checks (<https://docs.docker.com/reference/build-checks/>) have no warning for the runtimes' Dockerfile.
 #[test]
 fn buildkit_warns_of_nothing_in_the_runtimes_dockerfile() {
     let Some(engine) = Builder::Buildx.engine() else { return };

@@ -1,4 +1,4 @@
-//! The pages for users: the messages that they explain exist, the commands that they name are taken, and their links lead somewhere.
+//! The pages for users: the messages that they explain exist, the commands in them are accepted, and their links work.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -21,7 +21,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// Every Rust file that a user's message may stand in.
+/// Every Rust file that may contain a message for users.
 fn sources() -> String {
     let mut all = String::new();
     let mut open = vec![root().join("xtask/src"), root().join("crates")];
@@ -49,13 +49,13 @@ fn the_messages_that_are_explained_are_said() {
     }
 }
 
-/// The arguments of each command line that a page shows as one: indented, or in a list of shell lines. What has a shell's syntax in it
-/// is read up to there.
+/// The arguments of each command line on a page: indented, or in a list of shell lines. A line is read up to its first shell
+/// syntax.
 fn command_lines(page: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for line in page.lines().filter(|line| line.starts_with("    ") || line.trim_start().starts_with("- ")) {
         let Some((before, arguments)) = line.split_once("cargo xtask ") else { continue };
-        // Prose may be indented, too: before a command there are a list's mark, variables and the end of another one.
+        // Text may be indented, too: before a command there may be a list's mark, variables and the end of another command.
         let before = before.trim().trim_start_matches("- ");
         if !["", "-"].contains(&before) && !before.split(' ').all(|word| word.contains('=')) {
             continue;
@@ -63,7 +63,7 @@ fn command_lines(page: &str) -> Vec<String> {
         let words = arguments.split_whitespace();
         let words = words.take_while(|word| !["#", "|", "&&", "||", ">", ";", "--"].contains(word));
         let line: Vec<&str> = words.map(|word| word.trim_matches(['`', '"', ')', ';'])).collect();
-        // A form, not a line to be typed.
+        // A placeholder, not a line to be typed.
         if !line.iter().any(|word| word.contains(['[', '$']) || word.contains("..") || *word == "NAME") {
             lines.push(line.join(" "));
         }
@@ -77,7 +77,7 @@ fn the_commands_on_the_pages_are_taken() {
     let mut tried = 0;
     for page in pages() {
         for line in command_lines(&read(&page)) {
-            // Everything before it is read first, and refused where it is wrong.
+            // Everything before it is read first, and rejected if it is wrong.
             let run = world.bare().args(&line).arg("--help").end();
             assert_eq!(run.code, Some(0), "{}: {line}\n{run}", page.display());
             tried += 1;
@@ -86,15 +86,15 @@ fn the_commands_on_the_pages_are_taken() {
     assert!(tried > 30, "{tried}");
 }
 
-/// What is not for the emulated AWS of a test: what says itself where it works, compiles, or has another list.
+/// Commands that are not for the emulated AWS of a test: those that set their own target, compile, or have another list.
 const ELSEWHERE: [&str; 6] = ["--local", "demo", "test", "local ", "--shard", "mirror.example"];
 
-/// The codes that a line of a page may end with here.
+/// The exit codes that a line of a page may have here.
 fn codes(line: &str) -> &'static [i32] {
     match line.split(' ').next().unwrap() {
-        // It looks at this machine, which may have no container engine.
+        // It checks this machine, which may have no container engine.
         "doctor" => &[0, 4, 10],
-        // Whether something changes is what they tell.
+        // Their exit codes show whether something changes.
         "watch" => &[0, 11],
         _ if line.contains("--exit-code") => &[0, 11],
         _ => &[0],
@@ -112,14 +112,14 @@ fn the_commands_on_the_pages_do_what_they_are_there_for_one_after_another() {
     let config = root().join("tests/tests/fixtures/images_config.json").display().to_string();
     let mut run = 0;
     for page in pages() {
-        // Each page begins anew.
+        // Each page starts with a new account.
         let _ = std::fs::remove_file(here.join("grid.tar"));
         for line in command_lines(&read(&page)) {
             if ELSEWHERE.iter().any(|words| line.contains(words)) {
                 continue;
             }
             let line = line.replace("../htc-grid/deployment/image_repository/images_config.json", &config);
-            // All pages are about one grid, if they do not say another.
+            // All pages are about one grid, unless they name another one.
             let grid = if line.contains("TAG=") { "" } else { "--tag prod" };
             let ended = world.xtask(&line).args(grid).within(&here).stdin("yes\n").end();
             let code = ended.code.unwrap();

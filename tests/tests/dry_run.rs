@@ -1,4 +1,4 @@
-//! `--dry-run`, and a question that is answered with no: nothing is written, not even what puts the state right.
+//! `--dry-run`, and a question that is answered with no: nothing is written, not even a repair of the state.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -15,7 +15,7 @@ const IMAGES: &str = r#"schema_version = 1
 quay = "quay.io"
 "#;
 const REFUSED: i32 = 6;
-/// Every command that has it, but for rebuild-runtimes.
+/// Every command with that option, except rebuild-runtimes.
 const DRY: [&str; 8] = [
     "transfer-images --dry-run",
     "destroy-images --dry-run",
@@ -30,7 +30,7 @@ const DRY: [&str; 8] = [
 const CHANGED: i32 = 11;
 const REBUILD: &str = "rebuild-runtimes";
 
-/// Every request that AWS took and that is no read, terraform's lock among them.
+/// Every request that AWS accepted and that is not a read, including terraform's lock.
 fn writes(aws: &Aws) -> Vec<String> {
     let reads =
         ["Get", "Head", "List", "Describe", "BatchGet", "BatchCheck", "GET", "HEAD", "Decrypt", "Assume"];
@@ -44,19 +44,19 @@ fn writes(aws: &Aws) -> Vec<String> {
         .collect()
 }
 
-/// The state's bytes and those of what is beside it.
+/// The bytes of the state and of the objects next to it.
 fn beside(aws: &Aws) -> [Option<Vec<u8>>; 3] {
     ["", ".proof.json", ".transfer.lock"].map(|end| aws.s3.get(BUCKET, &format!("{STATE}{end}")))
 }
 
-/// Runs what must not write, and gives what each said.
+/// Runs commands that must not write, and returns the output of each.
 fn runs(world: &World, dry: &[&str]) -> Vec<String> {
     let aws = world.aws();
     let before = beside(&aws);
     let run = |command: &&str| {
         aws.emulator.forget();
         let run = world.xtask(command).end();
-        // `watch` tells by its code that something would change.
+        // `watch` shows by its exit code that something would change.
         let codes = if command.starts_with("watch") { [0, CHANGED] } else { [0, 0] };
         assert!(run.code.is_some_and(|code| codes.contains(&code)), "{command}: {run}");
         assert_eq!(writes(&aws), [""; 0], "{command}: {run}");
@@ -66,16 +66,16 @@ fn runs(world: &World, dry: &[&str]) -> Vec<String> {
     dry.iter().map(run).collect()
 }
 
-/// The same, also for what asks and is answered with no: holds the state's bytes and all writes against that, and gives what each said.
+/// The same, also for commands that ask and get a no: compares the state's bytes and all writes, and returns the output of each.
 fn nothing_is_written(world: &World, dry: &[&str]) -> Vec<String> {
     let aws = world.aws();
     let mut said = runs(world, dry);
     let before = beside(&aws);
-    // With a question there is a plan before it, and terraform's lock around the plan.
+    // Before a question there is a plan, and the plan holds terraform's lock.
     for command in ["transfer-images", "destroy-images"] {
         aws.emulator.forget();
         let run = world.xtask(command).stdin("no\n").end();
-        // Where there is nothing to do, nothing is asked.
+        // If there is nothing to do, there is no question.
         assert!(matches!(run.code, Some(REFUSED | 0)), "{run}");
         assert_eq!(aws.emulator.changes(), [""; 0], "{command}: {run}");
         assert!(beside(&aws) == before, "{command}: {run}");
@@ -98,7 +98,7 @@ fn instances<'a>(state: &'a mut Value, kind: &str) -> &'a mut Vec<Value> {
     resource["instances"].as_array_mut().unwrap()
 }
 
-/// The commands whose help names the option.
+/// The commands whose help has the option.
 fn commands_with_dry_run(world: &World) -> BTreeSet<String> {
     let help = |command: &str| world.bare().args(command).arg("--help").ok().stdout;
     let all = help("");
@@ -130,7 +130,7 @@ fn nothing_is_written_by_the_dry_run_of_any_command() {
     world.xtask(INIT).ok();
     world.xtask("auto-transfer-images").ok();
 
-    // A runtime with a build that nobody has to build here.
+    // A runtime with a build that does not have to be built here.
     let manifest = aws.registry("GET", "lambda/manifests/tool");
     let build = format!("tiny-sha256-{}", &e2e::digest(&manifest.body)["sha256:".len()..][..12]);
     let text = String::from_utf8(manifest.body).unwrap();
@@ -142,7 +142,7 @@ fn nothing_is_written_by_the_dry_run_of_any_command() {
     let said = runs(&world, &[&back, &builds, "list-images"]);
     assert!(said[0].contains(&format!("would go back to {build}")), "{}", said[0]);
     assert!(!world.path("images.lock").exists(), "a hold was written");
-    // Whether it was built here is asked of the engine.
+    // The engine shows whether it was built here.
     if docker() {
         runs(&world, &[&format!("{REBUILD} --push --dry-run"), &format!("{REBUILD} --dry-run")]);
     }
@@ -159,7 +159,7 @@ fn nothing_is_written_before_the_yes_whatever_there_is_to_put_right() {
     world.xtask("auto-transfer-images").ok();
     nothing_is_written(&world, &DRY);
 
-    // A creation that was cut off, as terraform marks it.
+    // A creation that was interrupted, as terraform marks it.
     edit_state(&aws, |state| instances(state, "aws_ecr_repository")[0]["status"] = "tainted".into());
     let said = nothing_is_written(&world, &DRY[..1]);
     let line = r#"aws_ecr_repository.managed["kedacore/keda"]: its creation was interrupted; it exists and is kept unchanged"#;
@@ -170,7 +170,7 @@ fn nothing_is_written_before_the_yes_whatever_there_is_to_put_right() {
     assert_eq!(repository(), created);
     edit_state(&aws, |state| assert_eq!(instances(state, "aws_ecr_repository")[0]["status"], Value::Null));
 
-    // What a killed apply created and could not record: the note beside the state names it.
+    // What a killed apply created and could not record: the object next to the state has its name.
     edit_state(&aws, |state| {
         instances(state, "aws_ecr_repository").retain(|instance| instance["index_key"] != "kedacore/keda");
         instances(state, "aws_ecr_pull_through_cache_rule").clear();

@@ -1,5 +1,5 @@
-//! What ECR has beside pushes and pulls: storage classes, replication of what was there before, and what a pull through the cache
-//! imports.
+//! Features of ECR other than pushes and pulls: storage classes, replication of existing images, and the import of a pull through
+//! the cache.
 
 use e2e::{INIT, KeyHolder, World};
 use serde_json::json;
@@ -34,7 +34,7 @@ fn an_archived_image_is_told_and_a_copy_restores_it() {
     let words = "kedacore/keda:2.11.2 is archived, and pulls do not find it: copying it restores it";
     let run = world.xtask("transfer-images --dry-run").ok();
     assert!(run.stderr.contains(words), "{run}");
-    // What is archived goes with its repository, and is counted.
+    // Archived images are deleted with their repository, and are counted.
     let run = world.xtask("destroy-images --dry-run").ok();
     let line = run.stderr.lines().find(|line| line.starts_with("kedacore/keda ")).unwrap();
     assert_eq!(line.split_whitespace().nth(1), Some("1"), "{run}");
@@ -58,7 +58,7 @@ fn a_new_region_gets_what_is_there_already() {
     let words = "copy what the rules name and is there already to us-east-1 (replication backfill)";
     let run = world.xtask("transfer-images --dry-run").ok();
     assert!(run.stderr.contains(words), "{run}");
-    // A start that is refused is made up for by the next run.
+    // The next run repeats a start that was refused.
     aws.emulator.quirks(&["deny:ecr:StartReplicationBackfill"]);
     world.xtask("auto-transfer-images").end().failed(5, &["ecr:StartReplicationBackfill"]);
     aws.emulator.quirks(&[]);
@@ -135,11 +135,11 @@ fn what_is_primed_and_nobody_signed_is_refused_before_anything_is_written() {
         assert_eq!(aws.emulator.changes(), [""; 0], "{line}: {run}");
         assert!(!aws.emulator.log().iter().any(asked), "{line}: {run}");
     }
-    // All else is done.
+    // Everything else is done.
     let run = world.xtask("auto-transfer-images --keep-going").end().with_code(6);
     assert!(run.stderr.contains(words), "{run}");
     assert!(aws.repositories().contains(&"kedacore/keda".to_owned()), "{run}");
     assert!(!aws.emulator.log().iter().any(asked), "{run}");
-    // Where nothing is to be done, nothing is pulled through.
+    // If there is nothing to do, nothing is pulled through.
     world.xtask("auto-transfer-images").ok();
 }

@@ -1,4 +1,4 @@
-//! The same inputs, built again, by whatever builder, are the same digest at the registry.
+//! The same inputs, built again by any builder, have the same digest at the registry.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -11,7 +11,7 @@ use e2e::{
 };
 use serde_json::Value;
 
-/// A builder, ready for a run of the tool.
+/// A builder, prepared for a run of the tool.
 struct Way {
     name: String,
     environment: Vec<(&'static str, OsString)>,
@@ -33,8 +33,8 @@ impl Way {
         Self { name: name.to_owned(), environment, client: "docker", _builds: Some(builds) }
     }
 
-    /// podman, its images in this world and what it knows of its own processes as well: two tests run at once, and to take down what is
-    /// mounted, podman takes everything down.
+    /// podman with its images, and its records of its own processes, in this world: two tests run at the same time, and podman
+    /// unmounts everything that it knows of.
     fn podman(world: &World) -> Self {
         let root = world.path("podman");
         let text = format!(
@@ -62,7 +62,7 @@ impl Way {
 impl Drop for Way {
     fn drop(&mut self) {
         if self.client == "podman" {
-            // What it has mounted, it takes down itself.
+            // It unmounts what it has mounted.
             let mut podman = command("podman");
             podman.envs(self.environment.iter().map(|(name, value)| (name, value)));
             let _ = podman.args(["system", "reset", "--force"]).output();
@@ -78,7 +78,7 @@ fn ways(world: &World, runtime: &str) -> Vec<Way> {
     builders.chain(program("podman").map(|_| Way::podman(world))).collect()
 }
 
-/// A build at a registry, as skopeo copies it.
+/// A build at a registry, as copied by skopeo.
 fn copied(world: &World, image: &str, name: &str) -> PathBuf {
     let copy = world.path(name);
     let mut skopeo = command("skopeo");
@@ -91,7 +91,7 @@ fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Where two values begin to differ.
+/// The position at which two values begin to differ.
 fn differing(at: &str, one: &Value, other: &Value) -> Option<String> {
     if one == other {
         return None;
@@ -117,7 +117,7 @@ fn differing(at: &str, one: &Value, other: &Value) -> Option<String> {
     }
 }
 
-/// The first path of a layer in which two of them differ, with what tar says of it on both sides.
+/// The first path of a layer in which two of them differ, with tar's listing of both.
 fn path_in(room: &Path, one: &Path, other: &Path) -> String {
     let list = |layer: &Path| {
         let mut tar = command("tar");
@@ -149,7 +149,7 @@ fn path_in(room: &Path, one: &Path, other: &Path) -> String {
     said.lines().next().unwrap_or("extended attributes").to_owned()
 }
 
-/// The first thing in which two builds differ: a path of a layer, else a field.
+/// The first difference of two builds: a path of a layer, otherwise a field.
 fn difference(world: &World, one: &str, other: &str) -> String {
     let (one, other) = (copied(world, one, "copy-one"), copied(world, other, "copy-other"));
     let manifests = (json(&one.join("manifest.json")), json(&other.join("manifest.json")));
@@ -180,7 +180,7 @@ fn digest_of(host: &str, tag: &str) -> String {
     found.header("docker-content-digest").unwrap().to_owned()
 }
 
-/// Builds by each builder, twice, by force; gives what differs from the first build, by builder.
+/// Forced builds by each builder, twice; returns the differences from the first build, by builder.
 fn built(world: &World, host: &str, runtime: &str, run: &dyn Fn() -> Run) -> (usize, Vec<String>) {
     let image = |digest: &str| format!("{host}/lambda@{digest}");
     let (mut first, mut builds, mut wrong) = (None, 0, Vec::new());
@@ -206,7 +206,7 @@ fn built(world: &World, host: &str, runtime: &str, run: &dyn Fn() -> Run) -> (us
     (builds, wrong)
 }
 
-/// Everything that builders write in different ways.
+/// Everything that builders write in different forms.
 const DOCKERFILE: &str = r#"ARG BASE_IMAGE
 FROM ${BASE_IMAGE} AS tools
 RUN mkdir -p /out/d && echo tool >/out/d/tool && ln -s d/tool /out/link
@@ -235,7 +235,7 @@ ENTRYPOINT ["/bin/busybox", "sh", "/start"]
 CMD ["handler"]
 "#;
 
-/// A base as real ones are: with the directories that a container needs. Where one is missing, BuildKit and podman leave it in the
+/// A base like real ones: with the directories that a container needs. If one is missing, BuildKit and podman leave it in the
 /// image.
 const BASE: &str =
     "FROM scratch\nCOPY root /\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nENV PATH=/bin\n";
@@ -295,14 +295,14 @@ fn equal_digests_whatever_builds_and_how_often() {
     let (builds, wrong) = built(&project.world, host, &project.name, &run);
     assert!(wrong.is_empty() && builds >= 2, "{builds} builds: {wrong:#?}");
 
-    // A content that is another one each time is told by its path.
+    // Content that differs each time is reported with its path.
     project.write("Dockerfile", e2e::DOCKERFILE);
     let (builds, wrong) = built(&project.world, host, &project.name, &run);
     assert_eq!(wrong.len(), builds - 1);
     assert!(wrong.iter().all(|how| how.contains("built")), "{wrong:#?}");
 }
 
-/// The runtimes' own Dockerfile, whose package manager leaves the time of the build in many places.
+/// The runtimes' own Dockerfile, whose package manager writes the time of the build to many places.
 #[test]
 fn equal_digests_where_a_package_manager_ran() {
     if !programs(&["skopeo", "tar", "diff"]) || !docker() {

@@ -1,10 +1,10 @@
-//! The plan says how long it will take, where an earlier run on this machine tells.
+//! The plan shows an estimate of the duration if an earlier run on this machine was measured.
 
 use e2e::{DebianRegistry, Images, Run, Shelf, SlowLink, World, random};
 use serde_json::Value;
 
 const SIZE: usize = 1_500_000;
-/// Bytes that the source gives in a second.
+/// The source's rate, in bytes per second.
 const RATE: f64 = 1_000_000.0;
 
 #[test]
@@ -32,7 +32,7 @@ fn a_plan_says_how_long_it_takes_where_an_earlier_run_on_this_machine_tells() {
         run.args(&format!("transfer-images --auto-approve --registry {} {words}", target.host()))
     };
 
-    // Nobody knows yet.
+    // Without an earlier run there is no estimate.
     let first = run(&target, "--only img:1 --format json").ok();
     assert_eq!(first.json()["estimate"], Value::Null, "{first}");
     assert!(!first.stderr.contains("about "), "{first}");
@@ -49,11 +49,11 @@ fn a_plan_says_how_long_it_takes_where_an_earlier_run_on_this_machine_tells() {
     assert!((took / 3.0..took * 3.0).contains(&estimate), "{estimate} s were estimated, it took {took} s");
     assert_eq!(second.json()["estimate"]["without_terraform"], false, "{second}");
 
-    // Nothing to do takes no time that is worth a word, and of another target nothing is known.
+    // With nothing to do no duration is shown, and for another target it is not known.
     for plan in [run(&target, "--dry-run").ok(), run(&other, "--dry-run").ok()] {
         assert!(!plan.stderr.contains("about "), "{plan}");
     }
-    // A file that cannot be read is as good as none.
+    // An unreadable file is treated as a missing one.
     std::fs::write(world.path("target/xtask/timings.json"), "{").unwrap();
     run(&target, "--dry-run").ok();
 }

@@ -1,5 +1,4 @@
-//! What stands already and is somebody else's: used where it is what images.toml wants, refused before anything is done where it
-//! is not.
+//! Existing resources of others: used if they are as images.toml requires, otherwise refused before any change.
 
 use e2e::{ACCOUNT, World};
 use serde_json::json;
@@ -33,12 +32,12 @@ fn a_rule_that_leads_elsewhere_is_refused_before_anything_is_done() {
         );
     }
     assert_eq!(aws.emulator.changes(), Vec::<String>::new());
-    // What it wants, whoever made it.
+    // A rule as required is used, whoever created it.
     aws.ecr("DeletePullThroughCacheRule", &json!({ "ecrRepositoryPrefix": "clash" }));
     aws.ecr("CreatePullThroughCacheRule", &rule("quay.io"));
     world.xtask("auto-transfer-images").ok();
 
-    // Another part of the same ECR is another place, too.
+    // Another prefix of the same ECR is another upstream, too.
     let ecr = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
     let role = "arn:aws:iam::123456789012:role/cache";
     let other = json!({ "ecrRepositoryPrefix": "team", "upstreamRegistryUrl": ecr, "customRoleArn": role,
@@ -52,19 +51,19 @@ fn a_rule_that_leads_elsewhere_is_refused_before_anything_is_done() {
     world.write("images.toml", &wanted("bb", role));
     let words = format!("team is {ecr}/aa in this account, and {ecr}/bb on line 6");
     world.xtask("transfer-images --dry-run").end().failed(REFUSED, &[&words]);
-    // Who reads is shown, and no reason to stop.
+    // A different reading role is shown, and does not stop the run.
     world.write("images.toml", &wanted("aa", "arn:aws:iam::123456789012:role/mine"));
     let run = world.xtask("transfer-images --dry-run").ok();
     let words =
         "pull-through rule team: it reads as arn:aws:iam::123456789012:role/cache, and images.toml says";
     assert!(run.stderr.contains(words), "{run}");
-    // A rule of one's own has all of it.
+    // The grid's own rule gets all settings.
     world.write("images.toml", &wanted("aa", role).replace("team =", "ours ="));
     world.xtask("auto-transfer-images").ok();
     let rule = aws.ecr("DescribePullThroughCacheRules", &json!({ "ecrRepositoryPrefixes": ["ours"] }));
     let rule = &rule["pullThroughCacheRules"][0];
     assert_eq!((&rule["customRoleArn"], &rule["upstreamRepositoryPrefix"]), (&role.into(), &"aa".into()));
-    // What is no longer in images.toml stays as it is.
+    // A resource that is no longer in images.toml stays unchanged.
     world.write("images.toml", IMAGES);
     assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["terraform"], json!([]));
 }
@@ -147,11 +146,11 @@ fn a_policy_that_somebody_else_wrote_is_not_overwritten() {
     world.xtask("auto-transfer-images").ok();
     let own = policy();
     assert!(own.as_str().unwrap().contains("210987654321"));
-    // Another account is nobody else's statement.
+    // With another account it is still the grid's own statement.
     world.write("images.toml", &pulled.replace("210987654321", "444455556666"));
     world.xtask("auto-transfer-images").ok();
     assert!(policy().as_str().unwrap().contains("444455556666"));
-    // Somebody adds to it; then it may neither be written nor end.
+    // Another user adds a statement; then the policy may be neither overwritten nor deleted.
     let mut mixed: serde_json::Value = serde_json::from_str(policy().as_str().unwrap()).unwrap();
     mixed["Statement"].as_array_mut().unwrap().push(statement("Audit", "ecr:DescribeImages"));
     set(&mixed.to_string());
@@ -159,7 +158,7 @@ fn a_policy_that_somebody_else_wrote_is_not_overwritten() {
     refused();
     world.write("images.toml", IMAGES);
     refused();
-    // With its repository it goes.
+    // It is deleted with its repository.
     world.xtask("auto-destroy-images").ok();
     assert_eq!(aws.repositories(), Vec::<String>::new());
 }
@@ -241,7 +240,7 @@ fn a_grid_is_built_again_whose_key_others_needed() {
     assert_eq!(aws.keys(), before);
     assert_eq!(world.xtask("transfer-images --refresh --format json TAG=a").ok().json()["changed"], false);
 
-    // An alias that leads to somebody else's key is not taken.
+    // An alias that points to another user's key is not used.
     let key = aws.kms("CreateKey", &json!({}))["KeyMetadata"]["KeyId"].clone();
     aws.kms("CreateAlias", &json!({ "AliasName": "alias/ecr/c-htc", "TargetKeyId": key }));
     let c = "TAG=c --state-key .terraform/c.tfstate";

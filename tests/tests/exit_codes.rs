@@ -1,5 +1,5 @@
-//! What ends a command, and that nothing is said that was not asked: of a dry run, a source that does not answer, a name that
-//! has moved, `doctor`, a login without a network, and `--registry` where it says nothing.
+//! Exit codes, and that nothing is claimed that was not checked: for a dry run, a source that does not answer, a tag that has
+//! moved, `doctor`, a login without a network, and `--registry` where it has no effect.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -25,7 +25,7 @@ fn at(world: &World, target: &str, line: &str) -> Run {
     world.sourced().arg("--registry").arg(target).args(line)
 }
 
-/// An address at which nobody listens: a port that was free a moment ago.
+/// An address where no server listens: a port that was free a moment ago.
 fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -54,7 +54,7 @@ fn a_dry_run_that_goes_on_ends_as_the_real_run_would() {
     assert_eq!(report["changed"], false, "{dry}");
     let run = at(&world, target.host(), line).arg("--auto-approve").end();
     assert_eq!((run.code, run.json()["changed"].as_bool()), (dry.code, Some(true)), "{run}");
-    // One image failed, the other is there: nothing was changed.
+    // One image failed, the other one exists: nothing was changed.
     let again = at(&world, target.host(), line).arg("--auto-approve").end();
     assert_eq!((again.code, again.json()["changed"].as_bool()), (Some(UPSTREAM), Some(false)), "{again}");
 
@@ -65,7 +65,7 @@ fn a_dry_run_that_goes_on_ends_as_the_real_run_would() {
     at(&world, target.host(), line).arg("--dry-run").ok();
 }
 
-/// A registry that has nothing and takes nothing; its address.
+/// A registry that has nothing and accepts nothing; its address.
 fn takes_nothing() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -108,7 +108,7 @@ fn what_was_not_compared_is_not_called_the_same() {
     assert!(away.stderr.contains("not compared with upstream: curl:7.85.0\n"), "{away}");
     let table = at(&world, target.host(), "list-images").ok();
     assert!(table.stdout.contains("unknown") && table.stderr.contains(warning), "{table}");
-    // Where nothing is known of it either.
+    // Without any result of an earlier run.
     std::fs::remove_dir_all(world.path("target/xtask")).unwrap();
     let away = at(&world, target.host(), list).ok();
     assert_eq!((upstream(&away, 0), upstream(&away, 1)), ("unknown".into(), "same".into()), "{away}");
@@ -176,7 +176,7 @@ fn doctor_ends_with_the_code_of_the_first_problem_and_fits_a_terminal() {
     fits(&run);
     assert!(run.stdout.lines().any(|line| line.starts_with("PROBLEM  images.toml ")), "{run}");
 
-    // Of another registry, neither terraform nor AWS is looked at.
+    // For another registry, neither terraform nor AWS is checked.
     world.write("images.toml", IMAGES);
     let subjects = |run: &Ended| -> Vec<String> {
         let all = run.json()["checks"].clone();
@@ -195,12 +195,12 @@ fn doctor_ends_with_the_code_of_the_first_problem_and_fits_a_terminal() {
     assert_eq!((&check["ok"], check["fix"].is_string()), (&false.into(), true), "{run}");
 }
 
-/// 80 columns, and each problem's fix in lines of its own.
+/// 80 columns, and the fix of each problem on separate lines.
 fn fits(run: &Ended) {
     let mut problems = 0;
     let mut fixes = 0;
     for line in run.stdout.lines() {
-        // What has no space in it is left whole, to be copied.
+        // Text without a space is not broken, so that it can be copied.
         let words = line.split_whitespace().count();
         assert!(line.chars().count() <= 80 || words == 1, "{line}\n{run}");
         problems += usize::from(line.starts_with("PROBLEM"));

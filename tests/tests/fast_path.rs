@@ -1,8 +1,8 @@
-//! A transfer with nothing to do: what it asks, what it takes, and what ends it.
+//! A transfer with nothing to do: its requests, its duration, and what makes the next run a full one.
 //!
-//! The calls to AWS, beside one HEAD for each image, are six: `sts:GetCallerIdentity`, `ecr:GetAuthorizationToken`,
-//! `ecr:DescribeRepositories`, `ecr:DescribePullThroughCacheRules`, and `s3:GetObject` for the terraform state and for the
-//! plan cache beside it.
+//! In addition to one HEAD per image there are six calls to AWS: `sts:GetCallerIdentity`, `ecr:GetAuthorizationToken`,
+//! `ecr:DescribeRepositories`, `ecr:DescribePullThroughCacheRules`, and `s3:GetObject` for the terraform state and for the plan
+//! cache next to it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -34,7 +34,7 @@ fn images() -> String {
     kept.map(|line| format!("{line}\n")).collect()
 }
 
-/// A directory with a terraform that only says that it was started.
+/// A directory with a terraform that only records that it was started.
 fn terraform_that_tells(world: &World) -> String {
     let bin = world.path("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -93,7 +93,7 @@ fn nothing_to_do_costs_six_calls_and_no_terraform_until_something_changes() {
     assert!(!terraforms.exists());
     std::fs::rename(&aside, &terraforms).unwrap();
 
-    // Another person's session, as AWS is reached without --local.
+    // Another user's session, which reaches AWS without --local.
     let other = world.sourced().args(&format!(
         "transfer-images --format json REGION={REGION} S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME={BUCKET}"
     ));
@@ -118,12 +118,12 @@ fn nothing_to_do_costs_six_calls_and_no_terraform_until_something_changes() {
         pipe.as_millis(),
         terminal.as_millis()
     ));
-    // A machine that does other things as well is no slow tool: the bound itself holds where the full number is run.
+    // A busy machine does not make the tool slow: the limit itself only applies to the full number of rounds.
     let bound = Duration::from_millis(if count == 9 { 1500 } else { 5000 });
     assert!(pipe < bound && terminal < bound, "{pipe:?} in a pipe, {terminal:?} on a terminal");
     assert!(!world.path("terraform-calls").exists());
 
-    // Somebody deletes behind its back.
+    // A resource is deleted outside of terraform.
     let aws = world.aws();
     let tags = aws.whole_tags();
     let changes = [

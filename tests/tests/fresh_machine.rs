@@ -1,7 +1,7 @@
-//! From a fresh machine to images: the README's commands where docker is missing, in part or as a whole, does not run, or
-//! runs elsewhere.
+//! From a fresh machine to images: the README's commands if docker is missing, completely or in part, does not run, or runs
+//! elsewhere.
 //!
-//! Each machine is a copy-on-write root with mounts, processes and network of its own ([`Machine`]).
+//! Each machine is a copy-on-write root with its own mounts, processes and network ([`Machine`]).
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -10,7 +10,7 @@ use std::path::Path;
 use e2e::{Docker, Ended, Images, Machine, Run, World, built, programs, say};
 use serde_json::Value;
 
-/// Two images and a runtime: what a machine lacks does not depend on how many there are.
+/// Two images and a runtime: the number of images does not change what a machine lacks.
 const SHORT: &str = r#"schema_version = 1
 [images]
 curl = "curlimages/curl:7.85.0"
@@ -21,7 +21,7 @@ curl = "curlimages/curl:7.85.0"
 ecr-public = "public.ecr.aws"
 "#;
 
-/// A user of a machine: how the commands are typed, and what is said in the environment.
+/// A user of a machine: how the commands are typed, and the environment.
 struct User<'a> {
     machine: &'a Machine,
     images: &'a str,
@@ -34,7 +34,7 @@ impl User<'_> {
         self.env.iter().fold(run, |run, (name, value)| run.env(name, value))
     }
 
-    /// The demo, and what the README and the demo itself say to do next; gives what the demo said.
+    /// The demo, and the next steps in the README and in the demo's own output; returns the demo's output.
     fn does_it_all(&self) -> Ended {
         let demo = self.types("demo --yes").ok();
         assert!(demo.stdout.contains("sha256:"), "{demo}");
@@ -42,16 +42,16 @@ impl User<'_> {
 
         let doctor = self.machine.xtask("doctor --local --format json").args(self.images).ok().json();
         assert!(doctor["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{doctor}");
-        // It is the same engine that builds.
+        // The same engine builds.
         let build = self.machine.xtask("rebuild-runtimes --local").args(self.images).ok();
         assert!(build.stderr.contains("python3.12"), "{build}");
         demo
     }
 
-    /// `transfer-images --local` without a word about sources and engine, and without what the environment said before: nothing to
-    /// do, within a second. A machine that does other things as well is no slow tool: where the whole command takes longer than a
-    /// second, the tool's own time must be below one, and its processor time at most half a second above that of `--version`, which
-    /// is what cargo takes to start it. The best of five runs counts.
+    /// `transfer-images --local` without options for sources and engine, and without the variables set before: nothing to do,
+    /// within a second. A busy machine does not make the tool slow: if the whole command takes longer than a second, the tool's own
+    /// time must be below one second, and its CPU time at most half a second above that of `--version`, which is the time that
+    /// cargo takes to start it. The best of five runs counts.
     fn has_nothing_to_do(&self) {
         let mut seen = Vec::new();
         for _ in 0..5 {
@@ -73,7 +73,7 @@ impl User<'_> {
         self.machine.xtask("local status --format json").ok().json()
     }
 
-    /// Ends what the demo started: nothing is left of it.
+    /// Ends everything that the demo started, and checks that nothing is left.
     fn ends_it(&self) {
         let down = self.machine.xtask("local down").ok();
         assert_eq!(self.machine.processes(), Vec::<String>::new(), "{down}");
@@ -84,7 +84,7 @@ impl User<'_> {
     }
 }
 
-/// What the shell's `times` says of the programs that it ran: `0m0.25s 0m0.11s` in its last line.
+/// The shell's `times` for the programs that it ran: `0m0.25s 0m0.11s` in its last line.
 fn processor_seconds(run: &Ended) -> f64 {
     let seconds = |word: &str| {
         let (minutes, seconds) = word.strip_suffix('s').and_then(|word| word.split_once('m')).unwrap();
@@ -96,11 +96,11 @@ fn processor_seconds(run: &Ended) -> f64 {
 /// The seconds in `nothing was changed (0.1 s)`.
 fn own_seconds(run: &Ended) -> f64 {
     let (_, told) = run.stderr.split_once("nothing was changed (").unwrap_or_else(|| panic!("{run}"));
-    // What takes minutes is told otherwise.
+    // Minutes have another format.
     told.split_once(" s)").and_then(|(seconds, _)| seconds.parse().ok()).unwrap_or(f64::INFINITY)
 }
 
-/// A machine with the sample images made already; none where something is missing for that.
+/// A machine with existing sample images; `None` if something is missing to create it.
 fn machine(docker: Docker) -> Option<Machine> {
     with_samples(|| Machine::new(docker))
 }
@@ -109,7 +109,7 @@ fn with_samples(machine: impl FnOnce() -> Option<Machine>) -> Option<Machine> {
     if !programs(&["terraform", "cargo"]) {
         return None;
     }
-    // Both compile and make what the machine then finds.
+    // Both compile and create what the machine then finds.
     let (_, world) = (built(), World::new(Images::Full)?);
     let machine = machine()?;
     world.sources.store.copy_to(&machine.local().join("sample-upstreams")).unwrap();
@@ -126,7 +126,7 @@ fn has(machine: &Machine, program: &str) -> bool {
     machine.command("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success()
 }
 
-/// Whether all is to be run, or what `cargo xtask test` has time for.
+/// Whether all machines are tested, or only those that `cargo xtask test` has time for.
 fn soak(what: &str) -> bool {
     let all = std::env::var_os("SOAK").is_some();
     if !all {
@@ -140,7 +140,7 @@ fn without_docker_client_and_engine_are_installed_and_the_engine_is_ended_with_t
     let Some(machine) = machine(Docker::None) else { return };
     assert!(!has(&machine, "docker") && !has(&machine, "dockerd"));
     let user = user(&machine, &[]);
-    // Nobody there who could say yes: nothing is installed.
+    // There is no terminal for a confirmation: nothing is installed.
     user.types("demo").end().failed(4, &["docker: as root: apt-get install docker.io"]);
     assert!(!has(&machine, "dockerd"));
     let demo = user.does_it_all();
@@ -148,7 +148,7 @@ fn without_docker_client_and_engine_are_installed_and_the_engine_is_ended_with_t
     let status = user.status();
     assert_eq!((&status["engine"]["running"], &status["samples"]["running"]), (&true.into(), &true.into()));
     user.ends_it();
-    // And once more, from what is there by now.
+    // And again, with what is installed by now.
     let demo = user.types("demo --yes").ok();
     assert!(
         !demo.stderr.contains("installing") && demo.stderr.contains("starting a docker engine"),
@@ -212,7 +212,7 @@ fn an_engine_elsewhere_is_used_and_left_running() {
     }
 }
 
-/// On a Debian that was made just now and has Rust, terraform and nothing else, not even certificates.
+/// On a new Debian that has Rust, terraform and nothing else, not even certificates.
 fn from_nothing(release: &str) {
     if !soak(&format!("a Debian root with Rust and terraform alone: {release}")) {
         return;
@@ -252,7 +252,7 @@ fn a_machine_without_certificates_does_what_needs_no_tls() {
 #[test]
 fn the_tests_themselves_run_where_docker_was_missing() {
     if std::env::var_os(e2e::COMPLETE).is_none() {
-        // Inside, the whole workspace's tests are compiled: `cargo xtask test` has done that already.
+        // The tests of the whole workspace are compiled inside: `cargo xtask test` has done that already.
         say("only under `cargo xtask test`: the tests on a machine without docker");
         return;
     }

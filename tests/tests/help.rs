@@ -1,4 +1,4 @@
-//! What the tool says of itself: its commands, its options, its settings and where they come from.
+//! The tool's own information: its commands, its options, its settings and their origin.
 
 use e2e::{Images, World, command, root, text};
 use serde_json::Value;
@@ -14,12 +14,12 @@ fn alone_it_shows_the_five_commands_that_most_people_need() {
     let own = world.bare().args("transfer-images --help").ok();
     assert!(own.stdout.contains("--dry-run") && !own.stdout.contains("--state-bucket"), "{own}");
     assert!(own.stdout.contains("`cargo xtask help options`"), "{own}");
-    // They work as before wherever they stand.
+    // They work as before at every position.
     world.bare().args("--state-key /x list-images").end().failed(2, &["--state-key \"/x\""]);
     world.bare().args("list-images --state-key /x").end().failed(2, &["--state-key \"/x\""]);
 }
 
-/// The texts that `run-xtask` prints where the tool is not compiled yet.
+/// The texts that `run-xtask` prints if the tool is not compiled yet.
 #[test]
 fn help_is_the_same_before_the_tool_is_compiled() {
     let Some(world) = World::new(Images::Small) else { return };

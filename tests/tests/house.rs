@@ -1,4 +1,4 @@
-//! How large files, functions and types may be: what is over a limit is listed here, and the lists only shrink.
+//! Limits for files, functions and types: exceptions are listed here, and the lists may only shrink.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -12,7 +12,7 @@ use syn::visit::{self, Visit};
 const LINES: usize = 400;
 /// Parameters of a function, `self` not counted.
 const PARAMETERS: usize = 6;
-/// Methods of a type in all its `impl` blocks that are of no trait.
+/// Methods of a type in all its `impl` blocks without a trait.
 const METHODS: usize = 12;
 
 /// Files that a program wrote.
@@ -21,7 +21,7 @@ const GENERATED: &[&str] = &["crates/provider-standin/src/protocol/tfplugin6.rs"
 /// Files that are still too long.
 const LONG_FILES: &[&str] = &[];
 
-/// Functions that still take too much, each with its file.
+/// Functions that still have too many parameters, each with its file.
 const WIDE_FUNCTIONS: &[&str] = &[];
 
 /// Types that still have too many methods, each with the file that defines it.
@@ -73,7 +73,7 @@ fn parameters_and_methods_are_counted_wherever_they_are_written() {
     );
 }
 
-/// What is over the limit and not listed, and what is listed and not over it.
+/// Items over the limit that are not listed, and listed ones that are not over it.
 fn differences(what: &str, counts: BTreeMap<String, usize>, most: usize, listed: &[&str]) -> Vec<String> {
     let over: BTreeMap<String, usize> = counts.into_iter().filter(|(_, count)| *count > most).collect();
     let new = over.iter().filter(|(name, _)| !listed.contains(&name.as_str()));
@@ -82,10 +82,10 @@ fn differences(what: &str, counts: BTreeMap<String, usize>, most: usize, listed:
     new.chain(gone.map(|name| format!("{name} is listed and within {most} {what}"))).collect()
 }
 
-/// A source file from the workspace's top: its name, its text and what it parses to.
+/// A source file, relative to the workspace: its name, its text and its syntax tree.
 type Source = (String, String, syn::File);
 
-/// Every function with the number of its parameters.
+/// Every function with its number of parameters.
 fn functions(sources: &[Source]) -> Vec<(String, usize)> {
     struct Functions<'a>(&'a str, Vec<(String, usize)>);
     impl<'ast> Visit<'ast> for Functions<'_> {
@@ -145,14 +145,14 @@ fn methods(sources: &[Source]) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The folders of the workspace's crates, from its top.
+/// The folders of the workspace's crates, relative to the workspace.
 fn crates() -> Vec<String> {
     let names = std::fs::read_dir(root().join("crates")).unwrap();
     let names = names.map(|entry| format!("crates/{}", entry.unwrap().file_name().to_str().unwrap()));
     names.chain(["xtask", "tests", "bench"].map(str::to_owned)).collect()
 }
 
-/// The Rust files of a crate but those that a program wrote, sorted.
+/// The Rust files of a crate except generated ones, sorted.
 fn sources(folder: &str) -> Vec<Source> {
     let mut files = Vec::new();
     for below in ["src", "tests", "examples", "build.rs"] {

@@ -1,6 +1,6 @@
-//! `docs/iam-policy.json` is enough for the whole job, and each of its actions is needed: the emulated AWS judges by it as the
-//! caller's only policy, with the policies of HTC-Grid's bucket and of the grid's key. Each action is removed in turn, and the step
-//! that needs it fails by its name.
+//! `docs/iam-policy.json` is enough for the whole job, and each of its actions is needed: the emulated AWS uses it as the caller's
+//! only policy, with the policies of HTC-Grid's bucket and of the grid's key. Each action is removed in turn, and the step that
+//! needs it fails with its name.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -41,25 +41,25 @@ blob_mounting = true
 sign_runtimes = "arn:aws:signer:eu-west-1:123456789012:/signing-profiles/htc_grid"
 "#;
 
-/// A runtime that any builder has ready in a moment, on a base of any content.
+/// A runtime that any builder builds in a moment, on a base with any content.
 const DOCKERFILE: &str = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nENTRYPOINT [\"/start\"]\n";
 
-/// What only a build shows: layers are read where builds are listed, and what is about a build where it is put.
+/// Calls that only happen with a build: layers are read when builds are listed, and a build's referrers when it is pushed.
 const WITH_A_BUILD: [&str; 4] =
     ["ecr:DescribeImageSigningStatus", "ecr:GetDownloadUrlForLayer", "ecr:ListImageReferrers", SIGN];
 
-/// What ECR needs in the pusher's name after the push: a run that misses it succeeds with a warning.
+/// Permissions that ECR needs in the pusher's name after the push: a run without one succeeds with a warning.
 const SIGN: &str = "signer:SignPayload";
 
-/// Worlds that share the removals: a run keeps little more than one processor busy.
+/// The number of worlds that share the removals: a run uses little more than one processor.
 const WORLDS: usize = 2;
 
-/// Who makes the key.
+/// The user that creates the key.
 const CREATOR: &str = "anna";
-/// Who goes on, and has nothing that is the creator's alone.
+/// Another user, who has nothing that only the creator has.
 const COLLEAGUE: &str = "bea";
 
-/// One command of the job, and what the account has changed before it.
+/// One command of the job, and the changes in the account before it.
 struct Step {
     name: &'static str,
     before: fn(&World),
@@ -84,7 +84,7 @@ fn transfer(world: &World) -> Run {
     xtask(world, "auto-transfer-images")
 }
 
-/// The runtime's name, which no other test and no earlier run has built.
+/// The runtime's name, which was never built by another test or an earlier run.
 fn runtime(world: &World) -> String {
     format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase())
 }
@@ -98,10 +98,10 @@ fn other_options() -> String {
     format!("{more}[tags]\ncost-centre = \"risk\"\n[kms]\nadmin_roles = [\"ops\"]\n")
 }
 
-/// The step that makes the key.
+/// The step that creates the key.
 const CREATED: usize = 4;
 
-/// The job, with every option of images.toml switched on, changed and off again.
+/// The job, with every option of images.toml switched on, changed and switched off again.
 const JOB: [Step; 16] = [
     step("create the bucket", |_| {}, |world| xtask(world, "init-images --create-state-bucket")),
     step(
@@ -122,7 +122,7 @@ const JOB: [Step; 16] = [
         "transfer after a run that was killed before terraform could record the key",
         |world| {
             let begun = json!({ "begun": "2026-11-27T00:00:00Z", "creates": { "aws_kms_key.ecr": null } });
-            // HTC-Grid's bucket takes nothing without it.
+            // HTC-Grid's bucket accepts nothing without it.
             let headers = [("x-amz-server-side-encryption", "aws:kms")];
             let key = format!("{STATE}.proof.json");
             world.aws().s3.put_with(BUCKET, &key, &headers, begun.to_string().as_bytes());
@@ -149,7 +149,7 @@ const JOB: [Step; 16] = [
         |world| {
             let aws = world.aws();
             aws.ecr("CreateRepository", &json!({ "repositoryName": "shared" }));
-            // Somebody has changed the key, and made its alias another key's.
+            // Another user has changed the key, and moved its alias to another key.
             let alias = format!("alias/ecr/{TAG}-htc");
             let id = aws.kms("DescribeKey", &json!({ "KeyId": alias }))["KeyMetadata"]["KeyId"].clone();
             aws.kms("DisableKeyRotation", &json!({ "KeyId": id }));
@@ -189,7 +189,8 @@ const JOB: [Step; 16] = [
     step("prune", |_| {}, |world| xtask(world, "prune").stdin(&format!("{TAG}\n"))),
     step(
         "destroy",
-        // ECR's own repositories, for what is primed and for the base of a build, have the grid's key, which would stay with them.
+        // Repositories that ECR creates, for primed images and for the base of a build, have the grid's key, which would have to
+        // stay with them.
         |world| {
             let aws = world.aws();
             for cached in aws.repositories().iter().filter(|name| name.starts_with("ecr-public/")) {
@@ -200,7 +201,7 @@ const JOB: [Step; 16] = [
     ),
 ];
 
-/// A world whose AWS runs and has nothing, and a docker client that takes the password and keeps nothing.
+/// A world whose AWS runs and is empty, and a docker client that accepts the password and stores nothing.
 fn world() -> Option<World> {
     let world = World::new(Images::Small)?;
     std::fs::create_dir(world.path("bin")).unwrap();
@@ -214,7 +215,7 @@ fn world() -> Option<World> {
     Some(world)
 }
 
-/// The policy as an administrator fills it in.
+/// The policy with an administrator's values.
 fn policy() -> Value {
     let text = std::fs::read_to_string(root().join("docs/iam-policy.json")).unwrap();
     let names = ["STATE_BUCKET", "ACCOUNT", "REGION", "TAG"].into_iter().zip([BUCKET, ACCOUNT, REGION, TAG]);
@@ -268,7 +269,7 @@ fn needed(world: &World) -> BTreeSet<String> {
     all.map(|action| action.as_str().unwrap().to_owned()).collect()
 }
 
-/// Whether a run missed an action, or what is wrong with how it missed it.
+/// Whether a run reported the missing action, or how its report is wrong.
 fn missed(run: &Ended, removed: &str) -> Result<bool, String> {
     match run.code {
         Some(0) => Ok(removed == SIGN && run.stderr.contains(removed)),
@@ -277,11 +278,11 @@ fn missed(run: &Ended, removed: &str) -> Result<bool, String> {
     }
 }
 
-/// The removals, of which each world takes the next that its step can show.
+/// The removals, of which each world takes the next one that its step can show.
 struct Removals {
-    /// What no step has missed yet, and no world is trying.
+    /// Removals that no step has shown yet, and no world is trying.
     left: Mutex<Vec<Allowed>>,
-    /// Each is tried once in a step.
+    /// Each is tried once per step.
     tried: Mutex<HashSet<(usize, Allowed)>>,
     faults: Mutex<Vec<String>>,
 }
@@ -298,7 +299,7 @@ impl Removals {
     }
 }
 
-/// Runs the job in a world of its own under the whole policy, and each step also without actions that it needs, each time from the
+/// Runs the job in its own world with the whole policy, and each step also without actions that it needs, each time from the
 /// account as it was before the step.
 fn whole_job(policy: &Value, removals: &Removals, builds: bool) -> Option<()> {
     let world = world()?;

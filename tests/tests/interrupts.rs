@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGKILL at points that are observed, not guessed: nothing half-visible stays, and the next run completes.
+//! Ctrl-C and SIGKILL at observed points: no partial result is visible, and the next run completes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -18,12 +18,12 @@ fn initialised() -> Option<World> {
     Some(world)
 }
 
-/// Whatever was begun: each tag that can be seen stands on all its bytes.
+/// In every case: each visible tag has all its bytes.
 fn nothing_is_half_visible(world: &World) -> usize {
     world.aws().whole_tags().len()
 }
 
-/// A killed run cannot give its lease back: the next one sees that its process is gone.
+/// A killed run cannot release its lease: the next run sees that its process has ended.
 fn lease_is_left(world: &World) -> String {
     let lease: Value = serde_json::from_slice(&world.aws().s3.lock("transfer.lock").unwrap()).unwrap();
     lease["who"].as_str().unwrap().to_owned()
@@ -61,13 +61,13 @@ fn a_lease_is_taken_over_from_a_process_that_is_gone_and_from_no_other() {
     run.signal(Signal::KILL);
     assert_eq!(run.end().code, None);
     gate.open();
-    // On another machine nobody knows whether it lives: there it is waited for.
+    // From another machine the process cannot be checked: the run waits for the lease.
     let mut elsewhere: Value = serde_json::from_slice(&held).unwrap();
     elsewhere["process"]["host"] = "elsewhere".into();
     aws.s3.put(BUCKET, &format!("{STATE}.transfer.lock"), elsewhere.to_string().as_bytes());
     let early = world.xtask("transfer-images --auto-approve").end();
     early.failed(TERRAFORM, &[&who, "hint: ", elsewhere["expires"].as_str().unwrap()]);
-    // A process that has got the dead one's number since is not it.
+    // A process that has the same ID since then is a different one.
     let mut reused: Value = serde_json::from_slice(&held).unwrap();
     reused["process"]["pid"] = std::process::id().into();
     aws.s3.put(BUCKET, &format!("{STATE}.transfer.lock"), reused.to_string().as_bytes());
@@ -80,7 +80,7 @@ fn ctrl_c_during_terraforms_apply_leaves_a_state_that_the_next_run_goes_on_from(
     let Some(world) = initialised() else { return };
     let aws = world.aws();
     let mut run = world.xtask("transfer-images --auto-approve").start();
-    // The first resource stands; AWS answers nothing more until the signal is there, so the apply cannot have ended.
+    // The first resource exists; AWS sends no further answer until the signal has arrived, so the apply cannot have ended.
     run.wait_for(": done");
     kill_process(aws.pid, Signal::STOP).unwrap();
     run.signal(Signal::INT);
@@ -90,7 +90,7 @@ fn ctrl_c_during_terraforms_apply_leaves_a_state_that_the_next_run_goes_on_from(
     assert!(aws.s3.lock("tflock").is_none(), "terraform's lock stays: {run}");
     assert!(aws.s3.lock("transfer.lock").is_none(), "the lease stays: {run}");
     assert_eq!(nothing_is_half_visible(&world), 0);
-    // What terraform had begun is in its state, and nothing else stands in the account.
+    // What terraform had begun is in its state, and the account has nothing else.
     let state: Value = serde_json::from_slice(&aws.s3.get(BUCKET, STATE).unwrap()).unwrap();
     let resources = state["resources"].as_array().unwrap().iter();
     let owned: usize = resources
@@ -146,7 +146,7 @@ fn sigkill_during_a_copy_leaves_no_tag_without_its_blobs() {
 fn sigkill_between_push_and_tag_loses_no_blob_and_shows_no_tag() {
     let Some(world) = initialised() else { return };
     let aws = world.aws();
-    // ECR shows a finished layer to manifests late, here never: every blob is there, and no manifest can be.
+    // ECR shows a finished layer to manifests late, here never: every blob exists, and no manifest can be put.
     aws.emulator.quirks(&["blob-unknown-lag=86400000"]);
     aws.emulator.forget();
     let run = world.xtask("transfer-images --auto-approve").start();
@@ -171,7 +171,7 @@ fn sigkill_between_push_and_tag_loses_no_blob_and_shows_no_tag() {
 fn sigkill_between_a_child_and_its_index_shows_no_tag() {
     let Some(world) = initialised() else { return };
     let Some(registry) = DebianRegistry::start() else { return };
-    // The tag is the last request of an image: it is held, and the run is killed while it waits for it.
+    // The tag is the last request of an image: it is held, and the run is killed while it waits for the answer.
     let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
     let noted = std::sync::Arc::clone(&seen);
     let gate = Gate::before(registry.host(), move |line| {
@@ -197,7 +197,7 @@ fn sigkill_between_a_child_and_its_index_shows_no_tag() {
     let tags = get(&format!("http://{}/v2/htc/kedacore/keda/tags/list", registry.host()));
     assert!(tags.status == 404 || tags.json()["tags"].is_null(), "{tags:?}");
 
-    // The next run sends the tag alone: all else is there.
+    // The next run only sends the tag: everything else exists.
     seen.lock().unwrap().clear();
     world.sources.forget();
     let next = world
@@ -211,7 +211,7 @@ fn sigkill_between_a_child_and_its_index_shows_no_tag() {
     assert_eq!(tags.json()["tags"], serde_json::json!(["2.11.2"]));
 }
 
-/// A runtime that nobody has built before, and its name.
+/// A runtime that was never built, and its name.
 fn runtime(world: &World) -> String {
     let name = format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase());
     let toml = format!(

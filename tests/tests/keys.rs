@@ -1,4 +1,4 @@
-//! Keys that KMS refuses while ECR stores or serves what they encrypt, and the key that the cache's own repositories get.
+//! Keys that KMS refuses while ECR stores or serves what they encrypt, and the key of the repositories that ECR's cache creates.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -49,7 +49,7 @@ fn a_key_that_kms_refuses_is_told_wherever_ecr_uses_it() {
     let key = key(&world);
     aws.kms("DisableKey", &json!({ "KeyId": key }));
     let hint = "hint: the key that this is encrypted with cannot be used: `aws kms describe-key`";
-    // Layers and manifests that are read, and such that are written.
+    // Layers and manifests that are read, and others that are written.
     world.xtask("verify").end().failed(CREDENTIALS, &["kedacore/keda", &key, hint]);
     world.write(
         "images.toml",
@@ -90,7 +90,7 @@ fn what_the_cache_makes_gets_the_grid_s_key_lifecycle_and_tags() {
     world.xtask("auto-transfer-images").ok();
     assert!(templates(&world)[0]["lifecyclePolicy"].as_str().unwrap().contains("30"));
     assert_eq!(world.xtask("transfer-images --format json").ok().json()["changed"], false);
-    // Somebody changes it, and it is changed back.
+    // Another user changes it, and it is changed back.
     aws.ecr(
         "UpdateRepositoryCreationTemplate",
         &json!({ "prefix": "ecr-public", "imageTagMutability": "IMMUTABLE" }),
@@ -98,12 +98,12 @@ fn what_the_cache_makes_gets_the_grid_s_key_lifecycle_and_tags() {
     world.xtask("auto-transfer-images").ok();
     assert_eq!(templates(&world)[0]["imageTagMutability"], "MUTABLE");
 
-    // The template goes with the grid; ECR's repository stays, and so does its key.
+    // The template is deleted with the grid; ECR's repository stays, and so does its key.
     let run = world.xtask("auto-destroy-images").ok();
     assert!(run.stderr.contains("keep: repositories that stay are encrypted with it"), "{run}");
     assert_eq!((templates(&world), aws.repositories()), (Vec::new(), vec![CACHED.to_owned()]));
     assert_eq!(repository(&world, CACHED)["encryptionConfiguration"]["kmsKey"], key);
-    // The grid is built again, with its key.
+    // The grid is created again, with its key.
     world.xtask("auto-transfer-images").ok();
     assert_eq!(self::key(&world), key);
     world.write("images.toml", IMAGES);
@@ -130,7 +130,7 @@ fn a_template_that_somebody_else_made_is_used_as_it_is() {
     world.xtask("auto-destroy-images").ok();
     assert_eq!(templates(&world), before);
 
-    // What ECR makes under a rule of another grid's is not for this one to encrypt.
+    // Repositories that ECR creates under another grid's rule are not encrypted by this grid.
     aws.ecr("DeleteRepositoryCreationTemplate", &json!({ "prefix": "ecr-public" }));
     let rule = json!({ "ecrRepositoryPrefix": "ecr-public", "upstreamRegistryUrl": "public.ecr.aws" });
     aws.ecr("CreatePullThroughCacheRule", &rule);
@@ -145,7 +145,7 @@ fn a_template_that_a_killed_run_made_is_recorded() {
     let Some(world) = initialised(&with_template("")) else { return };
     let aws = world.aws();
     world.xtask("auto-transfer-images").ok();
-    // As if terraform had been killed before it could write it down.
+    // As if terraform had been killed before it wrote the resource to the state.
     let address = "aws_ecr_repository_creation_template.managed[\"ecr-public\"]";
     let mut state: Value = serde_json::from_slice(&aws.s3.get(BUCKET, STATE).unwrap()).unwrap();
     let resources = state["resources"].as_array_mut().unwrap();

@@ -19,12 +19,12 @@ registry-k8s-io = "registry.k8s.io"
 extra = ["awshpc", "submitter"]
 "#;
 
-/// What stands is the tool's own work; the state then tells it as the Makefile's module does.
+/// The resources were created by the tool itself; the state then describes them as the Makefile's module does.
 fn deployed_by_the_makefile() -> Option<World> {
     deployed_with_alias("ecr/mainline-htc")
 }
 
-/// The same by an HTC-Grid that called the key so.
+/// The same by a version of HTC-Grid that named the key this way.
 fn deployed_with_alias(alias: &str) -> Option<World> {
     let world = World::grid(IMAGES)?;
     world.xtask("init-images --create-state-bucket").ok();
@@ -34,7 +34,7 @@ fn deployed_with_alias(alias: &str) -> Option<World> {
     let mut resources = Vec::new();
     for mut resource in state["resources"].as_array().unwrap().clone() {
         for instance in resource["instances"].as_array_mut().unwrap() {
-            // What provider 5.x did not know.
+            // Attributes that provider 5.x did not have.
             for new in ["region", "image_tag_mutability_exclusion_filter"] {
                 instance["attributes"].as_object_mut().unwrap().remove(new);
             }
@@ -127,7 +127,7 @@ fn its_resources_are_taken_over_where_they_stand() {
     assert!(run.stderr.contains("Makefile's state") && run.stderr.contains("before-xtask"), "{run}");
     let run = world.xtask("transfer-images --auto-approve").ok();
     assert!(!run.stderr.contains("\n  delete ") && !run.stderr.contains("\n  replace "), "{run}");
-    // 0 destroyed, 0 replaced, and nothing of it made again. What no Makefile made is new.
+    // 0 destroyed, 0 replaced, and none of it created again. Only what no Makefile created is new.
     let old = addresses(&before);
     let is_old =
         |kind: &ResourceKind| old.iter().any(|address| address.contains(&format!("{}.", kind.name())));

@@ -1,4 +1,4 @@
-//! `sign_runtimes`: ECR signs what is pushed to the runtimes' repository, by a rule among those of everybody in the account.
+//! `sign_runtimes`: ECR signs what is pushed to the runtimes' repository, by a rule among those of other users of the account.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -11,7 +11,7 @@ const IMAGES: &str = r#"schema_version = 1
 [images]
 "lambda:tool" = "curlimages/curl:7.85.0"
 "#;
-/// The exit code where images.toml is wrong.
+/// The exit code if images.toml is wrong.
 const CONFIG: i32 = 3;
 
 fn profile(name: &str) -> String {
@@ -45,7 +45,7 @@ fn statuses(aws: &Aws, tag: &str) -> Vec<(String, String)> {
     all.map(|one| (text(&one["signingProfileArn"]), text(&one["status"]))).collect()
 }
 
-/// How often a run since the last [`Aws::forget`] has asked for an action.
+/// How often a run has called an action since the last [`Aws::forget`].
 fn asked(aws: &Aws, action: &str) -> usize {
     aws.emulator.log().iter().filter(|entry| entry["action"] == action).count()
 }
@@ -71,7 +71,7 @@ fn the_rules_of_others_stay_and_only_the_own_one_comes_changes_and_goes() {
     assert_eq!(world.xtask("transfer-images --format json").ok().json()["changed"], false);
     assert_eq!((asked(&aws, "GetSigningConfiguration"), asked(&aws, "PutSigningConfiguration")), (1, 0));
 
-    // Another profile takes the place of the first.
+    // Another profile replaces the first one.
     let late = rule("late", "*");
     put_rules(&aws, &[team.clone(), rule("first", "lambda"), late.clone()]);
     world.write("images.toml", &signed_by(IMAGES, "second"));
@@ -97,7 +97,7 @@ fn a_rule_stays_where_another_grid_uses_the_runtimes_and_where_another_grid_made
     assert!(aws.s3.get(BUCKET, ".terraform/b.tfstate.signing.json").is_none(), "b has added nothing");
     world.xtask(&format!("auto-destroy-images {a}")).ok();
     assert_eq!(rules(&aws), own, "b's runtimes are signed by it");
-    // Built again, a knows its rule.
+    // After its resources are created again, grid a recognises its rule.
     world.xtask(&format!("auto-transfer-images {a}")).ok();
     world.xtask(&format!("auto-destroy-images {b}")).ok();
     assert_eq!(rules(&aws), own, "b has not made it");
@@ -130,7 +130,7 @@ fn what_ecr_would_refuse_is_refused_before_anything_is_done() {
     put_rules(&aws, &full);
     let words = "images.toml:5: registry.sign_runtimes: the registry has 10 signing rules of others, and ECR takes 10";
     refused(&signed_by(IMAGES, "first"), &[words, "hint: `aws ecr get-signing-configuration` shows them"]);
-    // A profile of another account may sign here, and a rule of somebody else's that says the same takes no place.
+    // A profile of another account may sign here, and a rule of another user with the same content does not use up a place.
     let central = "arn:aws:signer:eu-west-1:210987654321:/signing-profiles/central";
     let mut full = full;
     full[3] = json!({ "signingProfileArn": central, "repositoryFilters": rule("x", "lambda")["repositoryFilters"] });
@@ -141,7 +141,7 @@ fn what_ecr_would_refuse_is_refused_before_anything_is_done() {
     assert_eq!(statuses(&aws, "tool"), [(central.to_owned(), "COMPLETE".to_owned())]);
 }
 
-/// What `list-images` says of a runtime: its object, and its line.
+/// The output of `list-images` for a runtime: its JSON object, and its line.
 fn listed(project: &Project, list: impl Fn(&str) -> Ended) -> (Value, String, String) {
     let document = list("list-images --format json").json();
     let images = document["images"].as_array().unwrap();
@@ -171,7 +171,7 @@ fn a_runtime_is_signed_or_it_is_told_why_not() {
     let (image, _, _) = listed(&project, |line| run(line).ok());
     assert_eq!(image["signing"], Value::Null, "{image}");
 
-    // What was there before the rule is not signed.
+    // Images older than the rule are not signed.
     images("", true);
     run("auto-transfer-images").ok();
     let (image, line, _) = listed(&project, |line| run(line).ok());
@@ -187,7 +187,7 @@ fn a_runtime_is_signed_or_it_is_told_why_not() {
     assert_eq!(image["signing"], json!({ "status": "signed" }));
     assert!(line.contains("built here, signed"), "{line}");
 
-    // Who may not sign may push, and is told.
+    // A caller without the permission to sign may push, and gets a warning.
     aws.emulator.quirks(&["deny:signer:SignPayload", "slow-signing=1"]);
     images(", epoch = \"3\"", true);
     let why = [
@@ -217,7 +217,7 @@ fn a_runtime_is_signed_or_it_is_told_why_not() {
         format!("warning: lambda:{name}: not known whether it is signed: ecr:DescribeImageSigningStatus: ");
     assert!(transferred.stderr.contains(&words), "{transferred}");
 
-    // Another registry than ECR has no such rules: the key is for the account alone.
+    // Registries other than ECR have no such rules: the key is only for the account.
     let host = project.registry.host();
     project.transfer(host, "").ok();
     let other = |line: &str| project.xtask("").arg("--registry").arg(host).args(line).ok();

@@ -1,4 +1,4 @@
-//! `min_age`: a digest is locked, copied or built upon when this project has seen it for long enough.
+//! `min_age`: a digest is locked, copied or used as a base only after this project has known it for long enough.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -46,7 +46,7 @@ impl Place {
         Shelf::new(self.source.host(), "team/x")
     }
 
-    /// What the target has under a tag.
+    /// The image that a tag has at the target.
     fn stands(&self, repository: &str, tag: &str) -> Option<Vec<u8>> {
         let accept = ("accept", "application/vnd.oci.image.manifest.v1+json");
         let url = format!("http://{}/v2/{repository}/manifests/{tag}", self.target.host());
@@ -62,7 +62,7 @@ impl Place {
         std::fs::read_to_string(self.file()).unwrap()
     }
 
-    /// Writes into images.lock that everything was seen at this moment for the first time.
+    /// Writes into images.lock that everything was first seen at this time.
     fn seen(&self, moment: &str) {
         let line = |line: &str| match line.strip_prefix("first_seen = ") {
             Some(_) => format!("first_seen = {moment}\n"),
@@ -89,7 +89,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
     let (shelf, name) = (place.shelf(), format!("{}/team/x:1", place.source.host()));
     let one = named(&shelf.image(Some("1"), b"one"));
 
-    // Without images.lock nobody knows since when anything is known.
+    // Without images.lock it is not known since when a digest has been known.
     for line in ["", "--dry-run", "--keep-going"] {
         place.transfer(line).end().with_code(CONFIGURATION).failed(
             CONFIGURATION,
@@ -110,7 +110,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
     let checked = place.run("lock --check").ok();
     assert!(checked.stderr.contains(&format!("waits until {}", &until[..16])), "{checked}");
 
-    // It is named with the moment until which it waits, and nothing is written.
+    // It is reported with the time until which it waits, and nothing is written.
     for line in ["", "--dry-run", "--keep-going"] {
         let waits = place.transfer(line).end().with_code(REFUSED);
         let words = format!("{one} is too new: first seen ");
@@ -122,7 +122,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
     assert!(export.stderr.contains(&format!("{one} is too new")), "{export}");
     assert_eq!(place.target.files(), Vec::<String>::new(), "something was written to the target");
 
-    // Three days later the check says so, and the lock takes it.
+    // Three days later the check reports it, and the lock accepts it.
     place.seen(LONG_AGO);
     let ready = place.transfer("").end().with_code(REFUSED);
     assert!(ready.stderr.contains("`cargo xtask lock --update` takes it"), "{ready}");
@@ -140,7 +140,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
     let standing = place.stands("img", "1").unwrap();
     assert_eq!(digest(&standing), one);
 
-    // A newer one: the older one goes on being used, with --locked and by `watch`, too.
+    // A newer one: the older one is still used, also with --locked and by `watch`.
     let two = named(&shelf.image(Some("1"), b"two"));
     let update = place.run("lock --update").ok();
     assert!(update.stdout.contains(" waits  (first seen "), "{update}");
@@ -168,7 +168,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
     );
     assert_eq!(place.stands("img", "1").unwrap(), standing);
 
-    // It is withdrawn before it was old enough, and never stood anywhere.
+    // It was replaced before it was old enough, and was never copied anywhere.
     shelf.image(Some("1"), b"one");
     let gone = place.run("lock --check --format json").end().with_code(CONFIGURATION);
     assert_eq!(gone.json()["vanished"][0]["digest"], two.as_str(), "{gone}");
@@ -196,7 +196,7 @@ fn the_urgent_fix_is_taken_by_name_and_the_lock_says_so_to_every_later_run() {
         .end()
         .with_code(2)
         .failed(2, &["images.toml has no `imgg` (did you mean `img`?)"]);
-    // One of two is no leave for the other, and for both no lock is needed.
+    // Allowing one of two does not allow the other, and if both are allowed no lock is needed.
     place.transfer("--allow-fresh img").end().with_code(CONFIGURATION);
     place.transfer("--allow-fresh img --allow-fresh other --dry-run").ok();
 
@@ -271,7 +271,7 @@ fn a_clock_that_is_wrong_is_told_and_nothing_waits_for_ever() {
     let Some(place) = Place::new(ALL) else { return };
     place.shelf().image(Some("1"), b"one");
     place.run("lock").ok();
-    // Somebody whose clock is years ahead has seen it.
+    // Recorded by a user whose clock is years ahead.
     place.seen("2099-01-01T00:00:00Z");
     let before = place.run("lock --format json").ok().json();
     let first_seen = before["waiting"][0]["first_seen"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! `--registry`: a registry that is not ECR, here Debian's docker-registry, as the target and as the source.
+//! `--registry`: a registry other than ECR, here Debian's docker-registry, as the target and as the source.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -31,7 +31,7 @@ fn manifest(registry: &str, name: &str) -> Vec<u8> {
     answer.body
 }
 
-/// A manifest as skopeo reads it, which knows how to get a token.
+/// A manifest as read by skopeo, which can get a token.
 fn raw(image: &str) -> Vec<u8> {
     read(
         command("skopeo")
@@ -65,7 +65,7 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
     assert!(!world.path("local/local-aws").exists());
 
     let samples = &world.sources.host;
-    // One platform: its own manifest. All: the index, byte for byte. Some: an index of theirs.
+    // One platform: its own manifest. All: the index, byte for byte. Some: an index of these.
     let curl = raw(&format!("{target}/curl:7.85.0"));
     assert_eq!(digest(&curl), amd64(&raw(&format!("{samples}/docker.io/curlimages/curl:7.85.0"))));
     let keda = raw(&format!("{target}/kedacore/keda:2.11.2"));
@@ -83,7 +83,7 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
         "{some}"
     );
 
-    // All that the index stands on is there: skopeo copies it whole into a directory.
+    // Everything that the index refers to exists: skopeo copies the whole of it into a directory.
     let copy = world.path("copy");
     let mut skopeo = command("skopeo");
     skopeo.args([
@@ -107,7 +107,7 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
         "{asked:?}"
     );
 
-    // What earlier runs learned is a help and no need.
+    // The results of earlier runs help, but are not needed.
     world.write("target/xtask/mapping.json", "{");
     let third = transfer(&world, &target, "--format json").ok();
     assert!(
@@ -127,7 +127,7 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
 fn debians_registry_as_the_source_gives_the_same_bytes_on() {
     let Some(mut world) = World::new(Images::Small) else { return };
     let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
-    // The first transfer fills the source under the upstreams' own names, as a company mirror would be.
+    // The first transfer fills the source under the upstreams' own names, like a company mirror.
     world.write(
         "images.toml",
         r#"schema_version = 1
@@ -181,7 +181,7 @@ fn a_registry_that_does_not_answer_is_named() {
     assert!(!run.stderr.contains("nothing to do"), "{run}");
 }
 
-/// A server that answers everything with this; its address.
+/// A server that answers every request with this; its address.
 fn answering(status: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap();
@@ -243,7 +243,7 @@ fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says(
         ),
     ];
     let memory = world.path("target/xtask/mapping.json");
-    // By what the last run learned, then by images.lock alone.
+    // By the last run's results, then only by images.lock.
     for (locked, away) in cases {
         for url in away {
             world.sources.route("docker.io", url.clone());
@@ -258,7 +258,7 @@ fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says(
         let _ = std::fs::remove_file(&memory);
     }
 
-    // An answer is no silence, and what the target lacks cannot be had.
+    // An answer is different from no answer, and an image that the target lacks is not available.
     for status in ["404 Not Found", "401 Unauthorized"] {
         world.sources.route("docker.io", answering(status, ""));
         let run = transfer(&world, target.host(), "").end();
@@ -274,7 +274,7 @@ fn pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_no
     let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;
     };
-    // Docker Hub's own word is believed, and that of a mirror that is known to hand it on. Where it is, --upstream says.
+    // The limit that Docker Hub reports is used, and that of a mirror that is known to pass it on. `--upstream` gives its address.
     let mirror = "[upstream.\"docker.io\"]\nurl = \"http://127.0.0.1:1\"\ncounts_pulls = true\n";
     world.write("images.toml", &format!("{IMAGES}{mirror}"));
     // The index and the image of one platform.
@@ -289,7 +289,7 @@ fn pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_no
     run.failed(7, &["curl:7.85.0"]);
     assert_eq!((tags("curl"), tags("kedacore/keda")), (404, 200), "{run}");
     world.sources.pulls_left(2);
-    // The plan takes both; what it has read, no later plan and no transfer reads again.
+    // The plan counts both; no later plan or transfer reads again what it has read.
     transfer(&world, target.host(), "--dry-run").ok();
     transfer(&world, target.host(), "--dry-run").ok();
     transfer(&world, target.host(), "--auto-approve").ok();

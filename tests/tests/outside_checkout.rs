@@ -17,7 +17,7 @@ const USAGE: i32 = 2;
 const CONFIGURATION: i32 = 3;
 const MISSING_TOOL: i32 = 4;
 
-/// All files and folders below `folder`, from there.
+/// All files and folders below `folder`, with relative paths.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_owned()];
@@ -36,7 +36,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// `text` names cargo's alias nowhere but before a command that only it has.
+/// `text` contains cargo's alias only before a command that only the alias has.
 fn names_this_program(text: &str) {
     for rest in text.split("cargo xtask").skip(1) {
         let has = OF_THE_WORKSPACE
@@ -46,7 +46,7 @@ fn names_this_program(text: &str) {
     }
 }
 
-/// The value of a setting, and where it comes from.
+/// The value of a setting, and its origin.
 fn setting(document: &Value, name: &str) -> (String, String) {
     let all = document["settings"].as_array().unwrap();
     let setting = all.iter().find(|setting| setting["name"] == name).unwrap();
@@ -90,7 +90,7 @@ fn alone_it_says_its_own_name_and_what_it_works_with() {
         run("--format json config show").env("XDG_CACHE_HOME", world.path("elsewhere")).ok().json();
     assert!(setting(&elsewhere, "cache").0.starts_with(world.path("elsewhere").to_str().unwrap()));
 
-    // A lock that nobody would find.
+    // A lock file that no run would read.
     run("lock").end().failed(USAGE, &["hint: `htc-grid-images write-files` writes it into a folder"]);
     for command in OF_THE_WORKSPACE {
         run(command)
@@ -123,7 +123,7 @@ fn files_are_written_to_be_edited_and_never_over_others() {
     assert!(again.stderr.contains("grid has all files already"), "{again}");
     assert!(files(&world.path("home")).is_empty(), "nothing is unpacked for that");
 
-    // They are used from there on, from any folder below.
+    // They are used from then on, in any folder below.
     let list = folder.join("grid").join(IMAGES);
     std::fs::write(&list, "schema_version = 1\naccount = \"123456789012\"\n").unwrap();
     let below = folder.join("grid/runtimes");
@@ -132,7 +132,7 @@ fn files_are_written_to_be_edited_and_never_over_others() {
     assert_eq!(Path::new(&value), folder.join("grid").canonicalize().unwrap());
     assert_eq!(from, "the nearest folder with deployment/image_repository/images.toml");
     assert_eq!(setting(&shown, "expected account").0, "123456789012");
-    // What stands in a build's context is its own affair.
+    // Other files in a build's context are not checked.
     std::fs::remove_file(below.join(PROGRAM)).unwrap();
 
     std::fs::remove_file(folder.join("grid/runtimes/Dockerfile")).unwrap();
@@ -156,7 +156,7 @@ fn a_folder_that_cannot_be_written_to_is_named() {
         .end()
         .failed(CONFIGURATION, &["error: could not write grid/runtimes/", "Not a directory"]);
     assert_eq!(files(&folder.join("grid")), [PathBuf::from("runtimes")]);
-    // Nobody may write there: root neither.
+    // No user can write there, not even root.
     let closed =
         if rustix::process::geteuid().is_root() { PathBuf::from("/sys/grid") } else { folder.join("closed") };
     if !rustix::process::geteuid().is_root() {
@@ -169,7 +169,7 @@ fn a_folder_that_cannot_be_written_to_is_named() {
         .end()
         .failed(CONFIGURATION, &[&message, "hint: nothing was written; name a folder"]);
 
-    // A file in the place of the cache.
+    // A file instead of the cache directory.
     std::fs::write(world.path("home/.cache"), "").unwrap();
     run("config show")
         .end()

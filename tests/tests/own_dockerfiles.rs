@@ -1,4 +1,4 @@
-//! Runtimes that are built by Dockerfiles of the operator's own, in the operator's own tree.
+//! Runtimes that are built by the operator's own Dockerfiles, in the operator's own tree.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -13,7 +13,7 @@ on_each_builder!(
     what_the_base_and_the_builder_bring_is_looked_at_before_the_build,
 );
 
-/// The interface of HTC-Grid's Dockerfile: its arguments' names, its user, where the entry point goes.
+/// The interface of HTC-Grid's Dockerfile: its arguments' names, its user, the place of the entry point.
 const HTC_GRID: &str = "\
 ARG HTCGRID_ECR_REPO
 FROM ${HTCGRID_ECR_REPO}
@@ -62,7 +62,7 @@ fn htc_grids_own_tree_is_built_without_an_edit(builder: Builder) {
     let folder = "deployment/image_repository";
     write(&tree, &format!("{folder}/lambda_runtimes/Dockerfile"), HTC_GRID);
     for file in ["lambda_entry_point.sh", "lambda_entry_point_provided.sh"] {
-        // Those of this project, which the runtimes that are switched off name.
+        // The files of this project, used by the runtimes that are switched off.
         project.write(file, "#!/bin/sh\n");
         write(
             &tree,
@@ -122,7 +122,7 @@ fn each_runtime_has_its_dockerfile_and_context(builder: Builder) {
         "ARG START\nFROM ${START}\nARG RUNS\nCOPY run/${RUNS} /run\nENTRYPOINT [\"/bin/sh\", \"/run\"]\n",
     );
     write(&tree, "b/src/run/b.sh", "#!/bin/sh\necho b; cat /content\n");
-    // The file that is named has no folder: the Dockerfile says where it lies.
+    // The file is named without a folder: the Dockerfile has its place.
     write(&tree, "b/src/b.sh", "#!/bin/sh\n");
     write(
         &tree,
@@ -162,7 +162,7 @@ fn each_runtime_has_its_dockerfile_and_context(builder: Builder) {
             .collect::<String>()
     };
     assert_eq!(changed(), "");
-    // The lock pins the base that the Dockerfile names itself.
+    // The lock pins the base in the Dockerfile itself.
     project.push_base(&format!("{host}/lambda/python:3.8"), "moved");
     assert_eq!(changed(), "");
     for (file, text, wanted) in [
@@ -179,7 +179,7 @@ fn each_runtime_has_its_dockerfile_and_context(builder: Builder) {
         "{why}"
     );
 
-    // Everything that is wrong is told at once, with its place.
+    // All mistakes are reported at once, with their place.
     let wrong = lines
         .replace("a/Dockerfile", "../a/Dockerfile")
         .replace("b/src", "/b/src")
@@ -207,7 +207,7 @@ fn each_runtime_has_its_dockerfile_and_context(builder: Builder) {
     forget(&project);
 }
 
-/// What only the base or the builder tells is looked at before a build starts, and nothing is pushed.
+/// What only the base or the builder shows is checked before a build starts, and nothing is pushed.
 fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let (host, name) = (project.registry.host(), &project.name);
@@ -216,14 +216,14 @@ fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Bu
         assert!(project.tags().is_empty(), "nothing is pushed");
     };
 
-    // A base whose trigger fetches what no key covers.
+    // A base whose trigger fetches content that no key covers.
     let image = format!("{host}/triggers:1");
     let trigger = json!({ "OnBuild": ["ADD https://example.test/x /x"] });
     Base::with_shell(&format!("a trigger of {name}")).push(&image, &trigger);
     project.images(&project.line("").replace(&project.base, &image));
     refused(3, &["ONBUILD:1: https://example.test/x is not pinned"]);
 
-    // A file of the context that is ignored makes the legacy builder take a tar file, which the pinned Dockerfile is in.
+    // An ignored file of the context makes the legacy builder use a tar file, which contains the pinned Dockerfile.
     project.write(
         "Dockerfile",
         &format!("FROM {}\nCOPY . /all/\nCMD [\"cat\", \"/all/start\"]\n", project.base),
@@ -238,7 +238,7 @@ fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Bu
     project.transfer(host, "").ok();
     assert!(project.run(name).contains("echo hello"));
 
-    // Here-documents, which docker's legacy builder takes for instructions.
+    // Here-documents, which docker's legacy builder reads as instructions.
     let heredoc = format!(
         "FROM {}\nRUN cat <<EOF >/said\nFROM nothing:1\nEOF\nCMD [\"cat\", \"/said\"]\n",
         project.base
@@ -253,7 +253,7 @@ fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Bu
     }
 }
 
-/// A checkout by git has LF everywhere, whatever core.autocrlf says.
+/// A git checkout has LF everywhere, whatever core.autocrlf is.
 #[test]
 fn what_goes_into_images_has_lf_in_every_checkout() {
     let Some(git) = e2e::program("git") else { return };
@@ -266,7 +266,7 @@ fn what_goes_into_images_has_lf_in_every_checkout() {
     assert_eq!(said, expected.join("\n"));
 }
 
-/// Removes from the engine what these runtimes left there: their names are not the project's own.
+/// Removes these runtimes' images from the engine: their names are not the project's own.
 fn forget(project: &Project) {
     for tag in project.tags().into_keys().filter(|tag| tag.contains("-k")) {
         let _ = project.docker().args(["image", "rm", "--force", &format!("lambda:{tag}")]).output();

@@ -1,4 +1,4 @@
-//! How `.terraform.lock.hcl` comes about at a user's first init, as deployment/image_repository/terraform/README.md says it.
+//! How `.terraform.lock.hcl` is created by a user's first init, as described in deployment/image_repository/terraform/README.md.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -8,7 +8,7 @@ use e2e::{BUCKET, INIT, REGION, Run, TERRAFORM, World, checkout};
 
 const IMAGES: &str = "schema_version = 1\n[images]\n\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n";
 
-/// `init-images` as at AWS, but for its address; the provider comes from a mirror, as in a company.
+/// `init-images` as with AWS, except for its address; the provider comes from a mirror, as in a company.
 fn init(world: &World) -> Run {
     world
         .sourced()
@@ -39,7 +39,7 @@ fn the_first_init_writes_the_lock_file_and_every_later_one_keeps_to_it() {
     init(&world).ok();
     assert_eq!(read(&lock), written);
 
-    // Somebody else's machine, whose provider is of another platform or build: what was committed counts.
+    // Another user's machine, whose provider is of another platform or build: the committed file decides.
     let hash = written.split("\"h1:").nth(1).unwrap().split('"').next().unwrap();
     let other = written.replace(hash, &format!("{}=", "A".repeat(hash.len() - 1)));
     std::fs::write(&lock, &other).unwrap();
@@ -48,7 +48,7 @@ fn the_first_init_writes_the_lock_file_and_every_later_one_keeps_to_it() {
         .failed(TERRAFORM, &["is not what .terraform.lock.hcl says", "providers lock -platform="]);
     assert_eq!(read(&lock), other, "nothing was taken out of it");
 
-    // Without it terraform chooses anew.
+    // Without it terraform selects again.
     std::fs::remove_file(&lock).unwrap();
     init(&world).ok();
     assert_eq!(read(&lock), written);

@@ -1,4 +1,4 @@
-//! What docs/ gives to other programs: Renovate's preset.
+//! Files of docs/ for other programs: Renovate's preset.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -8,8 +8,8 @@ use e2e::root;
 use regex::Regex;
 use serde_json::Value;
 
-/// Every image that Renovate would find in this images.toml: name, tag and, where it is pinned, digest. It applies the expressions to
-/// the whole file with the flag `g` and no other, so that `^` is the beginning of the file alone
+/// Every image that Renovate would find in this images.toml: name, tag and, if it is pinned, digest. It applies the expressions to
+/// the whole file with only the flag `g`, so `^` only matches at the start of the file
 /// (<https://github.com/renovatebot/renovate/blob/main/lib/modules/manager/custom/regex/strategies.ts>).
 fn found(text: &str) -> Vec<String> {
     let preset = std::fs::read_to_string(root().join("docs/renovate.json")).unwrap();

@@ -1,5 +1,6 @@
-//! The terminal at the top of README: a real run, recorded. `UPDATE=1` records it anew (docs/terminal.svg); without it the test holds
-//! that a run still prints what the picture shows. AWS is emulated and the images are samples, which the command line says (`--local`).
+//! The terminal at the top of README: a recorded real run. `UPDATE=1` records it again (docs/terminal.svg); without it the test
+//! checks that a run still prints what the picture shows. AWS is emulated and the images are samples, as the command line shows
+//! (`--local`).
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -25,9 +26,9 @@ const COLUMNS: u16 = 100;
 const ROWS: u16 = 32;
 /// How long a command may take.
 const BOUND: Duration = Duration::from_secs(300);
-/// What the plan stays on the screen before it is answered, for readers.
+/// How long the plan stays on the screen before the answer, for readers.
 const READING: Duration = Duration::from_secs(3);
-/// How fast the sources answer, in bytes a second: so that it can be seen how images are copied.
+/// The rate of the sources, in bytes per second: so that the copies are visible.
 const RATE: f64 = 16_000_000.0;
 
 /// Whether the shell waits for the next command.
@@ -66,7 +67,7 @@ fn record() -> Option<(Recording, String)> {
     Some((recording, transcript))
 }
 
-/// The lines without what is another at each run: digests, times, ports, and which of two came first.
+/// The lines without parts that differ in each run: digests, times, ports, and which of two came first.
 fn masked(words: &str) -> Vec<String> {
     let mut lines: Vec<String> = words.lines().map(masked_line).collect();
     lines.sort();

@@ -1,4 +1,4 @@
-//! What a release is made of: `.ci/release` packs it, on each machine of the workflow.
+//! The content of a release: `.ci/release` packs it, on each machine of the workflow.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -18,7 +18,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_release_has_the_program_its_pages_and_completions() {
-    // Compiled with what the other tests have compiled, and tested by outside_checkout.rs.
+    // Compiled together with the programs of the other tests, and tested by outside_checkout.rs.
     let program = released();
     let dir = tempfile::tempdir().unwrap();
     let environment = |script: &mut std::process::Command| {
@@ -55,7 +55,7 @@ fn a_release_has_the_program_its_pages_and_completions() {
     assert!(bash.contains("complete -F ") && bash.contains(" htc-grid-images\n"), "{bash}");
     rendered(&folder.join("man/man1"));
 
-    // A tag that is not the version is no release.
+    // A tag that is not the version does not make a release.
     let mut script = command(root().join(".ci/release"));
     environment(&mut script);
     let refused = script.env("GITHUB_REF", "refs/tags/v999.0.0").output().unwrap();
@@ -63,7 +63,7 @@ fn a_release_has_the_program_its_pages_and_completions() {
     assert!(!refused.status.success() && said.contains("v999.0.0 is not v"), "{said}");
 }
 
-/// Each page, through whatever of man and mandoc is here: neither has anything to say.
+/// Each page, with man and mandoc if they are installed: neither has a warning.
 fn rendered(pages: &Path) {
     let all = names(pages);
     assert!(all.len() > 30 && all.contains(&"htc-grid-images-local-up.1".to_owned()), "{all:?}");
@@ -106,7 +106,7 @@ fn what_the_workflow_calls_is_there() {
         1,
         "{run:?}"
     );
-    // What only the real thing runs: the profile, and the test of the program.
+    // Steps that only a real release runs: the profile, and the test of the program.
     let script = std::fs::read_to_string(root().join(".ci/release")).unwrap();
     assert!(script.contains("${PROFILE:-dist}") && script.contains("--test outside_checkout"), "{script}");
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();

@@ -1,11 +1,11 @@
-//! Every kind of resource that the module makes: a run that is killed when AWS has made one, before terraform could write it down,
-//! keeps nobody from destroying all of it.
+//! Every kind of resource that the module creates: if a run is killed after AWS has created one, before terraform could write it to
+//! the state, everything can still be destroyed.
 
 use e2e::{BOUND, INIT, World, completes, settle};
 use grid::ResourceKind;
 use rustix::process::Signal;
 
-/// Every option that makes a resource.
+/// Every option that creates a resource.
 const IMAGES: &str = r#"schema_version = 1
 [images]
 curl = "curlimages/curl:7.85.0"
@@ -25,7 +25,7 @@ fn what_is_killed_at_any_kind_of_resource_can_be_destroyed() {
     let aws = world.aws();
     let before = aws.emulator.standing();
     for kind in ResourceKind::ALL {
-        // With its path: another action may begin like it.
+        // With its path: another action's name may start with it.
         let request = kind.creation().replace(':', " ");
         aws.emulator.quirks(&[&format!("hold-answer=1:{request} /")]);
         let mut run = world.xtask("auto-transfer-images").start();

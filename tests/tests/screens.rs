@@ -1,5 +1,5 @@
-//! What a person sees on a terminal, in a log and on GitHub, line by line: `screens/NAME.txt`. `UPDATE=1` writes them anew; look at
-//! them as somebody does who has never seen this tool. Times, rates, digests and ports are not part of them.
+//! The output on a terminal, in a log and on GitHub, line by line: `screens/NAME.txt`. `UPDATE=1` rewrites them; look at them as
+//! somebody who has never seen this tool. Times, rates, digests and ports are not part of them.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -16,10 +16,10 @@ curl = "curlimages/curl:7.85.0"
 "kedacore/keda-metrics-apiserver" = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2"
 "#;
 
-/// How long a screen may take to become what it should be: a bound, not a pause.
+/// Time limit for a screen to become the expected one.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A world whose images of ghcr.io begin to be copied and do not come to an end before the gate opens, and its target.
+/// A world whose images of ghcr.io are not completely copied before the gate opens, and its target.
 struct Held {
     world: World,
     target: DebianRegistry,
@@ -47,11 +47,11 @@ impl Held {
     }
 }
 
-/// A text without what is another at each run. No mask is longer than what it stands for.
+/// A text without parts that differ in each run. No mask is longer than what it replaces.
 fn masked(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
-        // How many requests it takes, and how long ago they began.
+        // The number of requests, and how long ago they began.
         let line = match line.split_once(": its reply") {
             Some((waiting, _)) if waiting.starts_with("waiting for ") => waiting,
             _ => line,
@@ -66,7 +66,7 @@ fn masked(text: &str) -> String {
                 words[at] = words[at].replace(&unit, if unit == "s" { "s" } else { "B/s" });
             }
         }
-        // Whether the rest can be told is a matter of how soon it is looked at.
+        // Whether the remaining time is known depends on the moment.
         lines.push(words.join(" ").replace(", N B/s", "").replace(", N s left", "").trim_end().to_owned());
     }
     lines.join("\n") + "\n"
@@ -83,7 +83,7 @@ fn file(name: &str) -> PathBuf {
     root().join("tests/tests/screens").join(format!("{name}.txt"))
 }
 
-/// What `name` should look like; what is `found` where it is written anew.
+/// The expected content of `name`; with UPDATE it is written from `found`.
 fn wanted(name: &str, found: impl FnOnce() -> String) -> String {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(file(name), found()).unwrap();
@@ -91,11 +91,11 @@ fn wanted(name: &str, found: impl FnOnce() -> String) -> String {
     std::fs::read_to_string(file(name)).unwrap_or_default()
 }
 
-/// Waits until the terminal shows what is written down.
+/// Waits until the terminal shows the recorded text.
 #[track_caller]
 fn shows(terminal: &Terminal, name: &str, masked: impl Fn(&str) -> String) {
     let settled = || {
-        // What is drawn ten times a second has come to rest when it is the same for a while.
+        // The display is redrawn ten times a second and is complete when it has not changed for a while.
         let (mut last, mut since) = (String::new(), Instant::now());
         let found = terminal.wait_until(BOUND, |screen| {
             let screen = masked(screen);
@@ -129,7 +129,7 @@ fn a_terminal_keeps_all_that_was_printed_whatever_its_size_becomes() {
         shows(&terminal, &name("wider"), |screen| held.masked(screen));
         held.gate.cut();
         terminal.wait_for("exit code 0");
-        // Nothing of the display is left, and nothing is lost: what a log has is all here.
+        // Nothing of the display is left, and nothing is lost: all lines of a log are here.
         let transcript = held.masked(&terminal.transcript());
         for words in ["of 3 images,", "  kedacore/keda:2.11.2  [", "so far"] {
             assert!(!transcript.contains(words), "{words:?} is left in\n{transcript}");
@@ -173,7 +173,7 @@ fn a_log_is_told_what_begins_ends_and_goes_on() {
         held.gate.cut();
         let ended = run.end();
         assert_eq!(ended.code, Some(0), "{ended}");
-        // Which of two images is begun or ready first is chance.
+        // The order in which two images begin or end is random.
         let mut lines: Vec<String> = held.masked(&ended.stderr).lines().map(str::to_owned).collect();
         lines.retain(|line| !line.contains("again in"));
         let beat = lines.iter().position(|line| line.starts_with("1 of 3 images")).unwrap();
@@ -223,17 +223,17 @@ fn what_is_for_eyes_goes_to_terminals_that_can_show_it() {
     assert!(quiet.stdout.contains("kedacore/keda:2.11.2"), "{quiet}");
 }
 
-/// What a run says in a log, and on stdout below it.
+/// The output of a run in a log, followed by its stdout.
 #[track_caller]
 fn reads(world: &World, name: &str, line: &str) {
     let run = world.xtask(line).ok();
     let text = masked(&run.stderr.replace(&world.aws().host, "127.0.0.1:00000"));
     let text = Regex::new("key/[0-9a-f-]{36}").unwrap().replace_all(&text, "key/ID");
-    // How long so little takes is a matter of the machine, and what is waited for, too.
+    // The duration of so little work depends on the machine, and so does what is waited for.
     let lines = text.lines().map(|line| line.split("; about ").next().unwrap());
     let is_said = |line: &&str| !["waiting for", "looking at"].iter().any(|head| line.starts_with(head));
     let mut lines: Vec<&str> = lines.filter(is_said).collect();
-    // Which of several is begun or ready first is chance.
+    // The order in which several images begin or end is random.
     let kind = |line: &str| (line.starts_with("terraform: create "), is_of_one_image(line));
     lines
         .chunk_by_mut(|one, other| kind(one) == kind(other) && kind(one) != (false, false))
@@ -247,7 +247,7 @@ fn a_plan_is_headed_and_grouped_and_the_end_shows_what_was_done_alone() {
     let list = "[pull_through]\necr-public = \"public.ecr.aws\"\n[repositories]\nextra = [\"awshpc\", \"submitter\"]\n";
     let Some(world) = World::grid(&format!("{IMAGES}{list}")) else { return };
     world.xtask(INIT).ok();
-    // Another grid's, whose resources are used and left alone.
+    // Another grid, whose resources are used and not changed.
     world.aws().ecr("CreateRepository", &serde_json::json!({ "repositoryName": "submitter" }));
     reads(&world, "plan-new-grid", "transfer-images --dry-run");
     reads(&world, "run-new-grid", "auto-transfer-images");

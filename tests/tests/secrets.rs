@@ -1,8 +1,8 @@
 //! No secret in any file, argument, log or document, during a run or after it.
 //!
-//! The run is one against AWS itself as far as the tool can tell: no `--local`, a checkout of its own, and credentials from
-//! the environment. Terraform's provider needs those in its environment, which is where the user has put them; no other
-//! secret may be in a program's environment, and none in an argument or a file.
+//! The run is like one with AWS itself: no `--local`, its own checkout, and credentials from the environment. Terraform's provider
+//! needs those in its environment, where the user has set them; no other secret may be in a program's environment, and none in an
+//! argument or a file.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -27,7 +27,7 @@ curl = "curlimages/curl:7.85.0"
 ecr-public = "public.ecr.aws"
 "#;
 
-/// Copies a directory's files, terraform's own directory left out.
+/// Copies a directory's files, without terraform's own directory.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in from.read_dir().unwrap().map(Result::unwrap) {
@@ -40,7 +40,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A program that writes down how it was started before it becomes the real one.
+/// A program that records its arguments and environment and then becomes the real one.
 fn recorded(world: &World, name: &str) {
     let real = e2e::program(name).unwrap();
     let notes = world.path("notes");
@@ -70,13 +70,13 @@ impl Secrets {
         ])
     }
 
-    /// The names of the secrets that `bytes` tell.
+    /// The names of the secrets that `bytes` contain.
     fn told(&self, bytes: &[u8]) -> Vec<&'static str> {
         let within = |secret: &str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
         self.0.iter().filter(|(_, secret)| within(secret)).map(|(name, _)| *name).collect()
     }
 
-    /// All files below `places` that tell one.
+    /// All files below `places` that contain one.
     fn in_files(&self, places: &[PathBuf], but: &Path) -> BTreeSet<String> {
         let (mut found, mut open) = (BTreeSet::new(), places.to_vec());
         while let Some(path) = open.pop() {
@@ -84,7 +84,7 @@ impl Secrets {
             if kind.is_dir() {
                 open.extend(path.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()));
             } else if kind.is_file() && path != but {
-                // It may be gone by now.
+                // It may have been removed meanwhile.
                 let told = self.told(&std::fs::read(&path).unwrap_or_default());
                 found.extend(told.into_iter().map(|secret| format!("{secret} in {}", path.display())));
             }
@@ -93,7 +93,7 @@ impl Secrets {
     }
 }
 
-/// The arguments of this run's processes, as anybody on the machine can read them.
+/// The arguments of this run's processes, as any user of the machine can read them.
 fn arguments_of_all(group: u32) -> Vec<u8> {
     let processes = Path::new("/proc").read_dir().unwrap().flatten();
     let ours = processes.filter(|process| {
@@ -107,7 +107,7 @@ fn arguments_of_all(group: u32) -> Vec<u8> {
 #[test]
 fn a_whole_life_of_a_grid_tells_no_secret() {
     let Some(world) = World::grid(IMAGES) else { return };
-    // The emulated AWS, and the way to the stand-in provider.
+    // Starts the emulated AWS, and configures the stand-in provider.
     world.xtask("init-images --create-state-bucket").ok();
     let aws = world.aws();
     let secrets = Arc::new(Secrets::new(&aws));
@@ -176,15 +176,15 @@ fn a_whole_life_of_a_grid_tells_no_secret() {
         let all = format!("{}{}", ended.stdout, ended.stderr);
         assert_eq!(secrets.told(all.as_bytes()), Vec::<&str>::new(), "{line} prints it");
     }
-    // What looks can find: the password stands where docker keeps it.
+    // The search works: it finds the password in docker's own file.
     let found = secrets.in_files(&places, Path::new(""));
     assert_eq!(found, BTreeSet::from([format!("Docker Hub's login in {}", docker.display())]));
     let arguments = std::fs::read_to_string(world.path("notes/arguments")).unwrap();
     assert!(["init", "plan", "apply"].iter().all(|verb| arguments.contains(verb)), "{arguments}");
-    // Terraform asks for the credentials: none stands in its environment.
+    // Terraform reads the credentials from the process: its environment has none.
     let environment = std::fs::read(world.path("notes/environment")).unwrap();
     assert_eq!(secrets.told(&environment), Vec::<&str>::new());
-    // What is in the account is in the state, and the state tells nothing either.
+    // Everything in the account is in the state, and the state contains no secret either.
     for object in [".terraform/terraform.tfstate", ".terraform/terraform.tfstate.proof.json"] {
         assert_eq!(secrets.told(&aws.s3.get(BUCKET, object).unwrap()), Vec::<&str>::new(), "{object}");
     }

@@ -1,6 +1,6 @@
-//! One list by several processes: together they come to what one process does, also where one of them is killed.
+//! One list by several processes: the result is that of one process, also if one of them is killed.
 //!
-//! AWS is the emulated one: nothing here was seen at a real account.
+//! AWS is the emulated one: this was not observed in a real account.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -18,13 +18,13 @@ const SOURCES: [&str; 3] = [
 ];
 const SHARDS: u64 = 4;
 
-/// The share that a repository is in: the rule that the documentation has, written once more.
+/// The shard of a repository: the rule in the documentation, implemented a second time.
 fn share(repository: &str) -> u64 {
     let digest = e2e::digest(repository.as_bytes());
     u64::from_str_radix(&digest["sha256:".len()..][..12], 16).unwrap() % SHARDS + 1
 }
 
-/// Repositories, so many in each share.
+/// Repositories, this number in each shard.
 fn repositories(each: usize) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for name in (0..).map(|number| format!("team/app-{number}")) {
@@ -88,13 +88,13 @@ fn four_shards_come_to_what_one_process_does() {
     assert_eq!(aws.whole_tags(), wanted, "{said}");
     nothing_is_held(&aws, &said);
 
-    // The resources came once, whoever made them.
+    // The resources were created once, whichever process did it.
     let log = aws.emulator.log();
     let count = |action: &str| log.iter().filter(|entry| entry["action"] == action).count();
-    // The runtimes' repository is one more.
+    // The runtimes' repository is in addition to these.
     assert_eq!(count("CreateRepository"), repositories.len() + 1, "{said}");
     assert_eq!(count("CreateKey"), 1, "{said}");
-    // Each brought its share and nothing else.
+    // Each copied its own shard only.
     let reports: Vec<Value> = runs.iter().map(Ended::json).collect();
     for (report, number) in reports.iter().zip(1..) {
         assert_eq!(report["shard"], format!("{number}/{SHARDS}"), "{said}");
@@ -105,7 +105,7 @@ fn four_shards_come_to_what_one_process_does() {
             "{said}"
         );
     }
-    // Whoever ended last has all their reports.
+    // The process that ends last has all their reports.
     let whole: Vec<&Value> = reports.iter().map(|report| &report["shards"]).collect();
     let joined = whole.iter().find(|joined| joined["complete"] == true).expect("nobody joined the reports");
     assert_eq!((joined["images"].as_u64(), joined["brought"].as_u64()), (Some(8), Some(8)), "{said}");
@@ -132,13 +132,13 @@ fn a_shard_that_is_killed_keeps_no_other_from_its_work_and_goes_on_when_it_is_st
     assert_eq!(held["shard"], "2/4");
     assert!(aws.s3.lock("transfer.lock").is_none(), "the resources are made, and others may work");
 
-    // Nobody does the whole work beside it, and it is named.
+    // A run for the whole list is refused meanwhile, and the error names the shard.
     let whole = world.xtask("transfer-images --auto-approve").end();
     whole.failed(
         TERRAFORM,
         &["has been working on shard 2/4 of the images of grid mainline since", "--lock-timeout"],
     );
-    // Nor the same share.
+    // Nor may another process work on the same shard.
     let mut twice = shard(&world, 2).start();
     twice.wait_for("whose run works on shard 2/4 of the images of this grid");
     twice.signal(Signal::INT);
@@ -200,7 +200,7 @@ fn what_is_no_share_of_the_work_is_refused_before_anything_is_asked() {
     assert!(run.env("JOB_COMPLETION_INDEX", "4").end().stderr.contains("is not one of 4"));
 }
 
-/// How long a link keeps one process busy.
+/// How long one process needs the link.
 fn link_time() -> Duration {
     Duration::from_secs(e2e::rounds(8, 40) as u64)
 }
@@ -213,13 +213,13 @@ fn four_shards_have_four_links() {
     let mut rate = 0.0;
     for processes in [1, SHARDS] {
         let Some(mut world) = World::grid(&images(&repositories)) else { return };
-        // Each process reaches it through a proxy of its own: what stands in the command line is the emulated AWS's too.
+        // Each process reaches it through its own proxy: the arguments in the command line are also those of the emulated AWS.
         world.sources.route("ghcr.io", "http://samples.test/ghcr.io".to_owned());
         let through =
             |run: e2e::Run, link: &SlowLink| run.env("HTTP_PROXY", format!("http://{}", link.host()));
         let fast = SlowLink::to(&world.sources.host, 1e9);
         world.xtask(INIT).ok();
-        // The resources, which take their time and are not what is measured.
+        // The resources, which take time and are not measured.
         let first = world.xtask(&format!("transfer-images --auto-approve --only {}", repositories[0]));
         through(first, &fast).ok();
         let aws = world.aws();
@@ -248,7 +248,7 @@ fn four_shards_have_four_links() {
     let ratio = times[1] / times[0];
     say(&format!("one process {:.1} s, four shards {:.1} s: {ratio:.2}", times[0], times[1]));
     assert!(times[0] >= 0.9 * link_time().as_secs_f64(), "the link was not the limit: {times:?}");
-    // What each process costs beside its share of the link counts less the longer that takes.
+    // The fixed cost of each process counts less the longer its part takes.
     let bound = if link_time() > Duration::from_secs(20) { 0.3 } else { 0.6 };
     assert!(ratio <= bound, "{ratio:.2}: {times:?}");
 }

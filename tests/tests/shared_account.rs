@@ -1,6 +1,6 @@
-//! The whole life of two grids in an account that others use too, with AWS's clock ten minutes ahead of this machine's and ten
-//! minutes behind: nothing of anybody else's changes, nothing of one grid's is lost by the other, and a grid that was destroyed can
-//! be built again.
+//! Two grids, from creation to destruction, in an account with other users, with AWS's clock ten minutes ahead of this machine's
+//! and ten minutes behind: no resource of others changes, no grid loses one by the other, and a destroyed grid can be created
+//! again.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -17,10 +17,10 @@ quay = "quay.io"
 "#;
 const A: &str = "TAG=a";
 const B: &str = "TAG=b --state-key .terraform/b.tfstate";
-/// What somebody else made: the grids use the first two.
+/// Resources of other users: the grids use the first two.
 const FOREIGN: [&str; 3] = ["curl", "team/app", "ecr-public/team"];
 
-/// What others put into the account.
+/// The resources of other users.
 fn settle(aws: &Aws) {
     let key = aws.kms("CreateKey", &json!({ "Description": "team" }))["KeyMetadata"].clone();
     aws.kms("CreateAlias", &json!({ "AliasName": "alias/ecr/team-htc", "TargetKeyId": key["KeyId"] }));
@@ -49,7 +49,7 @@ fn settle(aws: &Aws) {
     );
 }
 
-/// All that others put there, the grids' marks and images aside.
+/// All resources of other users, without the grids' tags and images.
 fn foreign(aws: &Aws) -> Value {
     let repositories: Vec<Value> = FOREIGN
         .iter()
@@ -100,12 +100,12 @@ fn two_lives(ahead: &str) {
     run("auto-transfer-images", B);
     let both = aws.whole_tags();
     assert_eq!(both.len(), 2, "{both:?}");
-    // Nothing to do for either, and no run is outdated by the other's.
+    // Nothing to do for either, and no run makes the other's result outdated.
     for grid in [A, B] {
         assert_eq!(run("transfer-images --format json", grid).json()["changed"], false, "{grid}");
     }
 
-    // One that others still use, then one that nobody else marks.
+    // One that others still use, then one without tags of others.
     world.write("images.toml", &IMAGES.replace("\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n", ""));
     run("prune --yes", A);
     assert_eq!(aws.whole_tags(), both, "b marks what a made");
@@ -115,7 +115,7 @@ fn two_lives(ahead: &str) {
     assert_eq!(aws.whole_tags(), both, "b runs on what a made");
     run("transfer-images --refresh", B);
 
-    // Built again, it takes its own key back.
+    // Created again, it gets its own key back.
     let again = run("auto-transfer-images", A);
     assert!(
         again.stderr.contains("was left by destroy-images for other grids: it is in the state now"),
@@ -149,7 +149,7 @@ fn with_template(rules: &str) -> String {
     )
 }
 
-/// The key that each template gives, by prefix.
+/// The key that each template sets, by prefix.
 fn given_keys(aws: &Aws) -> Vec<(String, String)> {
     let found = aws.ecr("DescribeRepositoryCreationTemplates", &json!({}));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -161,7 +161,7 @@ fn given_keys(aws: &Aws) -> Vec<(String, String)> {
     found
 }
 
-/// A grid's key, which can be used.
+/// A grid's key that is enabled.
 fn key(aws: &Aws, tag: &str) -> String {
     let found = aws.kms("DescribeKey", &json!({ "KeyId": format!("alias/ecr/{tag}-htc") }));
     assert_eq!(found["KeyMetadata"]["KeyState"], "Enabled");
@@ -182,7 +182,7 @@ fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
     let of_a = ("quay".to_owned(), key(&aws, "a"));
     assert_eq!(given_keys(&aws), std::slice::from_ref(&of_a));
 
-    // The same list for another grid: ECR has no second template for the prefix.
+    // The same list for another grid: ECR allows no second template for the prefix.
     world.xtask(&format!("init-images {B}")).ok();
     let before = aws.repositories();
     let words = [
@@ -194,13 +194,13 @@ fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
         world.xtask(&format!("{command} {B}")).end().failed(REFUSED, &words);
     }
     assert_eq!((aws.repositories(), given_keys(&aws)), (before, vec![of_a.clone()]));
-    // As the hint says: without one it uses what there is, and is told which key that means.
+    // With the hint's advice: without a template of its own it uses the existing one, and the run reports which key that means.
     world.write("images.toml", &first[..first.find("[creation_template]").unwrap()]);
     let run = world.xtask(&format!("transfer-images --dry-run {B}")).ok();
     let words = format!("(quay/...) get what the creation template quay says: the key {}", of_a.1);
     assert!(run.stderr.contains(&words), "{run}");
 
-    // Or a prefix of its own, if below the other's.
+    // Or its own prefix, even below the other's.
     let second = with_template("\"quay/team\" = \"quay.io\"\n");
     world.write("images.toml", &second);
     world.xtask(&format!("auto-transfer-images {B}")).ok();
@@ -211,7 +211,7 @@ fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
     world.write("images.toml", &first);
     unchanged(A);
 
-    // A prefix that a list no longer names stays with its template, as its rule does: another grid may pull through it.
+    // A prefix that a list no longer has keeps its template, like its rule: another grid may pull through it.
     world.write("images.toml", &with_template("k8s = \"registry.k8s.io\"\n"));
     world.xtask(&format!("auto-transfer-images {A}")).ok();
     let run = world.xtask(&format!("prune --yes {A}")).ok();
@@ -219,7 +219,7 @@ fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
     world.write("images.toml", &with_template("quay = \"quay.io\"\nk8s = \"registry.k8s.io\"\n"));
     unchanged(A);
 
-    // The first grid goes: its templates stay with the rules, and the key with them.
+    // The first grid is destroyed: its templates stay with the rules, and the key with them.
     let run = world.xtask(&format!("auto-destroy-images {A}")).ok();
     for words in [
         "creation template quay: keep: other grids are in this account; `aws ecr delete-repository-creation-template --prefix quay`",
@@ -232,7 +232,7 @@ fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
     world.write("images.toml", &second);
     unchanged(B);
 
-    // Built again, it takes them back.
+    // Created again, it gets them back.
     world.write("images.toml", &with_template("quay = \"quay.io\"\nk8s = \"registry.k8s.io\"\n"));
     let run = world.xtask(&format!("auto-transfer-images {A}")).ok();
     let words = "record aws_ecr_repository_creation_template.managed[\"quay\"], which exists: it bears this grid's name";
@@ -240,7 +240,7 @@ fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
     assert_eq!(given_keys(&aws), all);
     unchanged(A);
 
-    // The second goes, then the first: what each made goes with the last grid that could use it.
+    // The second is destroyed, then the first: what each created is deleted with the last grid that could use it.
     world.write("images.toml", &second);
     world.xtask(&format!("auto-destroy-images {B}")).ok();
     assert_eq!(given_keys(&aws), all);

@@ -1,7 +1,7 @@
-//! SIGINT, SIGTERM and SIGKILL at points of a run that are observed: an answer of AWS that is kept back, a source's blob that
-//! is asked for, a line of terraform's. The next run completes, and everything that was created is in the state.
+//! SIGINT, SIGTERM and SIGKILL at observed points of a run: a delayed answer of AWS, the request for a source's blob, a line of
+//! terraform's output. The next run completes, and everything that was created is in the state.
 //!
-//! The points are drawn by `E2E_SEED`: one for each signal, and in turns through all phases under `cargo xtask test --soak`.
+//! The points are drawn by `E2E_SEED`: one for each signal, and with `cargo xtask test --soak` in turn for all phases.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -33,14 +33,14 @@ enum Phase {
 const PHASES: [Phase; 7] =
     [Phase::Apply, Phase::Destroy, Phase::Push, Phase::Plan, Phase::Copy, Phase::Init, Phase::Tag];
 
-/// What is waited for before the signal.
+/// The event before the signal.
 #[derive(Clone, Debug)]
 enum Event {
-    /// The nth answer to a request that holds these words; the request was carried out.
+    /// The nth answer to a request that contains this text; the request was carried out.
     Answer(usize, String),
-    /// The nth blob that a source is asked for.
+    /// The nth blob that is requested from a source.
     Source(usize),
-    /// The nth line that holds these words.
+    /// The nth line that contains this text.
     Line(usize, &'static str),
 }
 
@@ -50,7 +50,7 @@ fn started() -> Option<World> {
     Some(world)
 }
 
-/// The requests of a whole life of a grid: init, transfer up to the lease, from there to the end, destroy.
+/// The requests of a grid from creation to destruction: init, transfer up to the lease, the rest of the transfer, destroy.
 fn requests() -> &'static [Vec<String>; 4] {
     static ALL: OnceLock<[Vec<String>; 4]> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -96,7 +96,7 @@ fn draw(phase: Phase, chance: &mut u64) -> Event {
             ];
             match words[random(chance, words.len())] {
                 "line" => Event::Line(1 + random(chance, 8), ": done"),
-                // Terraform's plan has the lock before the lease is there: both counts go on from there.
+                // Terraform's plan holds the lock before the lease exists: both counts continue from there.
                 words @ ("terraform.tfstate.tflock" | "s3 PutObject") => {
                     let before = plan.iter().filter(|request| request.contains(words)).count();
                     let all = rest.iter().filter(|request| request.contains(words)).count();
@@ -191,10 +191,10 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
     said += &format!("\n{ended}");
     let killed = signal == Signal::KILL;
     if !killed {
-        // A signal that comes with the last answer may come too late.
+        // A signal at the last answer may come too late.
         assert!(matches!(ended.code, Some(INTERRUPTED | 0)), "{said}");
         assert!(aws.s3.lock("transfer.lock").is_none(), "the lease stays: {said}");
-        // Who signals the group takes the provider's process away from terraform, unless it is a terminal.
+        // A signal to the group takes the provider's process away from terraform, unless it comes from a terminal.
         if !group || signal == Signal::INT {
             assert_eq!(orphans(&aws), Vec::<String>::new(), "{said}");
             assert!(aws.s3.lock("tflock").is_none(), "the lock stays: {said}");
@@ -224,8 +224,8 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
     }
 }
 
-/// Strikes at points of all phases under `cargo xtask test --soak`, and otherwise at one of `phase`, for which no life has to be
-/// recorded first: `sure` has the words of a request, and how many of them every life has.
+/// Sends the signal at points of all phases with `cargo xtask test --soak`, and otherwise at one of `phase`, which needs no
+/// recording: `sure` has the text of a request, and the number of them in every run.
 fn points(signal: Signal, phase: Phase, sure: &[(&str, usize)]) {
     if !programs(&["terraform"]) {
         return;
@@ -242,7 +242,7 @@ fn points(signal: Signal, phase: Phase, sure: &[(&str, usize)]) {
             let phase = PHASES[point % PHASES.len()];
             (phase, draw(phase, &mut chance))
         };
-        // A terminal signals the whole group; `kill` and the kernel, short of memory, one process.
+        // A terminal signals the whole group; `kill` and the kernel's out-of-memory killer signal one process.
         let group = signal == Signal::INT || random(&mut chance, 2) == 0;
         say(&format!("{signal:?} {point}: {phase:?} {event:?} {}", if group { "group" } else { "alone" }));
         strike(phase, &event, signal, group);
@@ -278,7 +278,7 @@ fn sigkill_loses_nothing() {
     points(Signal::KILL, Phase::Apply, &creates);
 }
 
-/// An apply that waits for AWS, and the words that the user then reads at Ctrl-C.
+/// An apply that waits for AWS, and the lines that the user then sees at Ctrl-C.
 fn interrupted_apply(world: &World) -> Running {
     world.xtask(INIT).ok();
     let aws = world.aws();
@@ -286,7 +286,8 @@ fn interrupted_apply(world: &World) -> Running {
     let mut run = world.xtask(TRANSFER).arg("--verbose").start();
     assert!(aws.emulator.held(|| run.is_over()).is_some());
     run.signal(Signal::INT);
-    // Both have it: signals of one kind are not counted, and another one that came before terraform took this would be lost.
+    // Both processes have got it: signals of one kind are not counted, and another one that came before terraform handled this one
+    // would be lost.
     let ours = "interrupted: terraform finishes what it has begun and records it; another Ctrl-C stops it";
     run.wait_for_all(&[ours, "Interrupt received"]);
     run
@@ -311,7 +312,7 @@ fn another_ctrl_c_ends_terraform_in_the_middle_and_the_next_run_finds_what_it_lo
     let Some(world) = started() else { return };
     let run = interrupted_apply(&world);
     let pid = run.pid();
-    // AWS still does not answer: who waits for it would wait for ever.
+    // AWS still does not answer: waiting for it would never end.
     run.signal(Signal::INT);
     let ended = run.end_within(BOUND);
     ended.failed(INTERRUPTED, &["terraform was killed before it finished", "hint: run the command again"]);

@@ -1,4 +1,4 @@
-//! Signatures go along with an image, and a run that is killed while they are copied leaves no tag without them.
+//! Signatures are copied with an image, and a run that is killed while it copies them leaves no tag without them.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -17,7 +17,7 @@ fn blob(registry: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(bytes), "size": bytes.len() })
 }
 
-/// Puts a manifest, and gives its descriptor.
+/// Puts a manifest, and returns its descriptor.
 fn put(registry: &str, name: Option<&str>, kind: &str, manifest: &Value) -> Value {
     let bytes = manifest.to_string();
     let digest = digest(bytes.as_bytes());
@@ -27,7 +27,7 @@ fn put(registry: &str, name: Option<&str>, kind: &str, manifest: &Value) -> Valu
     json!({ "mediaType": kind, "digest": digest, "size": bytes.len() })
 }
 
-/// An image `x:1` and a signature of it, which a list names: this registry knows no referrers. Gives both digests.
+/// An image `x:1` and a signature of it in a list under a tag: this registry does not have the referrers API. Returns both digests.
 fn seed(registry: &str) -> [String; 2] {
     let config = blob(registry, br#"{"architecture":"amd64","os":"linux"}"#);
     let image = json!({ "schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": [] });
@@ -78,7 +78,7 @@ fn a_run_that_is_killed_while_it_copies_a_signature_leaves_no_tag_without_it() {
         let list = image.replace(':', "-");
         let next = command(run().arg("--registry").arg(gate.host())).ok();
         assert!(has(&target, "1") && has(&target, &signature) && has(&target, &list), "{what}: {next}");
-        // From then on there is nothing to do.
+        // After that there is nothing to do.
         let after = command(run().arg("--registry").arg(gate.host())).ok();
         assert!(!after.stderr.contains("copied"), "{what}: {after}");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Nobody has to wonder whether a run still lives: whatever the network, AWS and others do, no command is silent for more than five
-//! seconds, and `doctor` ends within 15. The short form stops each run after a while; `SOAK=1` lets them come to their own ends.
+//! A run always shows that it is alive: whatever the network, AWS and other runs do, no command prints nothing for more than five
+//! seconds, and `doctor` ends within 15. The short form stops each run after a while; `SOAK=1` runs them to the end.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -14,11 +14,11 @@ use e2e::{BUCKET, DebianRegistry, Gate, INIT, Images, Run, STATE, World};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// The longest that a command may say nothing.
+/// The longest time that a command may print nothing.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long a run is looked at in the short form: twice the silence that is allowed, and some.
+/// How long a run is observed in the short form: twice the allowed silence, and a bit more.
 const LOOK: Duration = Duration::from_secs(12);
-/// Within which `doctor` ends.
+/// Time limit of `doctor`.
 const DOCTOR: Duration = Duration::from_secs(15);
 
 const IMAGES: &str = r#"schema_version = 1
@@ -27,7 +27,7 @@ curl = "curlimages/curl:7.85.0"
 "kedacore/keda" = "docker.io/kedacore/keda:2.11.2"
 "#;
 
-/// An address whose connections do not come about: nobody takes those that wait already.
+/// An address that never accepts a connection: its queue is full.
 fn unanswered(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
@@ -39,7 +39,7 @@ fn unanswered(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> String {
     address.to_string()
 }
 
-/// A registry's answers, a byte every half second.
+/// A registry's answers, one byte every half second.
 fn dripping() -> String {
     serve(|mut client| {
         if !heard(&mut client) {
@@ -59,10 +59,10 @@ fn dripping() -> String {
 
 const ONE: &str = "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n";
 
-/// What the network does, by its name, and how a command meets it.
+/// A fault of the network, by its name, and how a command meets it.
 struct Trouble {
     name: &'static str,
-    /// Where docker.io is.
+    /// The address of docker.io.
     url: String,
     variables: Vec<(&'static str, String)>,
 }
@@ -103,7 +103,7 @@ fn troubles(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> Vec<Trouble> {
     ]
 }
 
-/// The longest that a sleep of a moment takes here: this machine may be busy, and its commands with it.
+/// The longest duration of a short sleep here: this machine may be busy, and its commands too.
 struct Lag {
     longest: Arc<Mutex<Duration>>,
     over: Arc<AtomicBool>,
@@ -132,21 +132,21 @@ impl Lag {
     }
 }
 
-/// What was seen of a run.
+/// The observation of a run.
 struct Seen {
-    /// The longest silence, the last line before it, and how long all of it took.
+    /// The longest silence, the last line before it, and the total duration.
     silence: Duration,
     before: String,
     took: Duration,
     text: String,
 }
 
-/// Runs it to its end, or in the short form until it was looked at for long enough.
+/// Runs it to its end, or in the short form until it was observed for long enough.
 fn watched(run: Run) -> Seen {
     watched_from(run, "")
 }
 
-/// The same, looked at from the first line on that has these words in it.
+/// The same, observed from the first line on that contains this text.
 fn watched_from(run: Run, words: &str) -> Seen {
     let mut run = run.start();
     let started = Instant::now();
@@ -184,7 +184,7 @@ fn no_command_is_silent_for_more_than_five_seconds_whatever_the_network_does() {
     let mut kept = Vec::new();
     let troubles = troubles(&mut kept);
     let lag = Lag::watch();
-    // A target that has nothing.
+    // An empty target.
     let empty = answering_status("404 Not Found", "");
     let mut runs = Vec::new();
     for Trouble { name, url, variables } in troubles {
@@ -192,7 +192,7 @@ fn no_command_is_silent_for_more_than_five_seconds_whatever_the_network_does() {
         for command in ["transfer-images --dry-run", "lock", "list-images", "doctor"] {
             let run = world.sourced().arg("--registry").arg(&empty).args(command);
             let run = variables.iter().fold(run, |run, (name, value)| run.env(name, value));
-            // A cache of its own: what one has learned the others do not know.
+            // Its own cache: the results of one run are not known to the others.
             let target = world.path(&format!("target-{}", runs.len()));
             let run = run.env("CARGO_TARGET_DIR", target);
             runs.push((name, command, std::thread::spawn(move || watched(run))));
@@ -201,7 +201,7 @@ fn no_command_is_silent_for_more_than_five_seconds_whatever_the_network_does() {
     judge(runs, lag);
 }
 
-/// Each test starts many programs: those of two at once would keep each other waiting.
+/// Each test starts many programs: two tests at the same time would delay each other.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -209,7 +209,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 type Watching = (&'static str, &'static str, std::thread::JoinHandle<Seen>);
 
-/// Waits for the runs, and fails with what was too long of them; gives what was seen.
+/// Waits for the runs, and fails with those that were silent for too long; returns the observations.
 #[track_caller]
 fn judge(runs: Vec<Watching>, lag: Lag) -> Vec<Seen> {
     let seen: Vec<_> =
@@ -228,13 +228,13 @@ fn judge(runs: Vec<Watching>, lag: Lag) -> Vec<Seen> {
     seen.into_iter().map(|(_, _, seen)| seen).collect()
 }
 
-/// Keys of nobody's, so that nothing but AWS itself is asked.
+/// Keys of no user, so that only AWS itself is called.
 fn with_keys(run: Run) -> Run {
     let run = run.env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY", "secret");
     run.env("AWS_EC2_METADATA_DISABLED", "true").env("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME", BUCKET)
 }
 
-/// What asks AWS first of all.
+/// Commands that call AWS first.
 const OF_AWS: [&str; 5] =
     ["init-images --dry-run", "transfer-images --dry-run", "list-images", "status", "doctor"];
 
@@ -316,7 +316,7 @@ fn a_copy_that_stands_still_is_told_with_how_far_it_is() {
     }
 }
 
-/// Who holds what the runs below wait for.
+/// The holder that the runs below wait for.
 const WHO: &str = "ada on laptop (process 7)";
 
 #[test]
@@ -345,7 +345,7 @@ fn no_command_is_silent_while_somebody_else_holds_the_lease() {
     for seen in judge(runs.into(), lag) {
         says_for_whom(&seen, &format!("waiting for {WHO}: its lease, "));
     }
-    // Somebody else's all the same.
+    // It is still held by the other user.
     assert_eq!(world.aws().s3.get(BUCKET, &key).unwrap(), lease.to_string().as_bytes());
 
     // Terraform's own lock, for which terraform waits.
@@ -363,7 +363,7 @@ fn no_command_is_silent_while_somebody_else_holds_the_lease() {
     }
 }
 
-/// Whoever is waited for is named again and again, each time with how long that lasts at most.
+/// The holder is reported repeatedly, each time with the longest remaining time.
 #[track_caller]
 fn says_for_whom(seen: &Seen, words: &str) {
     let told: Vec<&str> = seen.text.lines().filter(|line| line.contains(words)).collect();

@@ -1,4 +1,4 @@
-//! Two transfers that are started at the same moment: one works, the other waits or says who works.
+//! Two transfers that start at the same moment: one works, the other waits or reports the holder.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -12,7 +12,7 @@ const IMAGES: &str = r#"schema_version = 1
 "kedacore/keda-metrics-apiserver" = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2"
 "#;
 
-/// Whatever is changed is changed under the one lease, the plan cache, the record of the run and terraform's own lock aside.
+/// All changes are made under the one lease, except for the plan cache, the record of the run and terraform's own lock.
 fn all_changes_are_under_a_lease(aws: &Aws, both: &str) {
     let lease = format!("/{BUCKET}/{STATE}.transfer.lock");
     let aside = ["proof.json", "transfer.report", "tflock"].map(|name| format!("/{BUCKET}/{STATE}.{name}"));
@@ -40,7 +40,7 @@ fn all_changes_are_under_a_lease(aws: &Aws, both: &str) {
 
 fn names_the_other(ended: &Ended, other: u32) -> bool {
     let lease = format!("(process {other}) has been working on the images of grid mainline since ");
-    // Terraform's lock names user and machine.
+    // Terraform's lock contains user and machine.
     ended.stderr.contains(&lease)
         || ended.stderr.contains("the terraform state") && ended.stderr.contains("is locked by ")
 }
@@ -54,7 +54,7 @@ fn one_works_and_the_other_waits_or_refuses_by_name() {
     let tags = aws.whole_tags();
     let (mut refused, mut waited, mut idle) = (0, 0, 0);
     for round in 0..rounds(2, 50) {
-        // Work for terraform, or for the copies alone; the other waits, or does not.
+        // Changes by terraform, or only by the copies; the other run waits, or does not.
         let (terraforms, patient) = (round % 2 == 0, round % 4 == 0 || round % 4 == 3);
         let input = if terraforms {
             json!({ "repositoryName": "kedacore/keda", "force": true })

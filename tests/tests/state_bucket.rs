@@ -11,7 +11,7 @@ const IMAGES: &str = r#"schema_version = 1
 ecr-public = "public.ecr.aws"
 "#;
 
-/// A small grid, and an AWS that runs and has nothing.
+/// A small grid, and an AWS that runs and is empty.
 fn world() -> Option<World> {
     let world = World::grid(IMAGES)?;
     world.xtask("list-images").ok();
@@ -22,7 +22,7 @@ fn alias() -> String {
     format!("arn:aws:kms:{REGION}:{ACCOUNT}:{STATE_ALIAS}")
 }
 
-/// A bucket as HTC-Grid's CloudFormation makes it.
+/// A bucket as created by HTC-Grid's CloudFormation template.
 fn as_cloudformation_makes_it(aws: &Aws) {
     let location = format!(
         "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
@@ -31,7 +31,7 @@ fn as_cloudformation_makes_it(aws: &Aws) {
     set_as_cloudformation_does(aws);
 }
 
-/// Every write of the log that S3 refused.
+/// Every write in the log that S3 refused.
 fn refused_writes(aws: &Aws) -> Vec<String> {
     let log = aws.emulator.log().into_iter();
     let refused = log.filter(|entry| entry["action"] == "PutObject" && entry["status"] == 403);
@@ -47,11 +47,11 @@ fn the_whole_job_on_htc_grid_s_own_bucket() {
     assert!(init.stderr.contains(&format!("encrypted with the KMS key {}", alias())), "{init}");
     world.xtask("auto-transfer-images").ok();
     assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["changed"], false);
-    // The state, the plan cache, and what is there for a moment alone.
+    // The state, the plan cache, and objects that exist only for a moment.
     for object in [STATE, &format!("{STATE}.proof.json")] {
         assert_eq!(aws.s3.encryption(BUCKET, object), ("aws:kms".to_owned(), Some(alias())), "{object}");
     }
-    // Another option of the registry's leaves its own record.
+    // Another option of the registry leaves its own record.
     let fewer = IMAGES.replace("\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n", "");
     world.write("images.toml", &format!("{fewer}[registry]\nreplicate_to = [\"us-east-1\"]\n"));
     world.xtask("auto-transfer-images").ok();
@@ -78,11 +78,11 @@ fn a_bucket_that_denies_all_the_same_is_named_as_who_denies() {
     aws.s3.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
     let run = world.xtask("auto-transfer-images").end();
     run.failed(5, &["explicit deny in a resource-based policy", "hint: the bucket's own policy denies this"]);
-    // Terraform's own words mean the same: its lock is refused before ours where nothing else is written first.
+    // Terraform's message means the same: its lock is refused before ours if nothing else is written first.
     assert!(!run.stderr.contains("the caller needs the permission"), "{run}");
 }
 
-/// A caller that may do all but one thing.
+/// A caller with all permissions except one.
 fn all_but(action: &str, resource: &str) -> serde_json::Value {
     json!({ "Version": "2012-10-17", "Statement": [
         { "Effect": "Allow", "Action": "*", "Resource": "*" },
@@ -101,14 +101,14 @@ fn a_lock_that_terraform_may_not_release_is_released_or_told_with_its_place() {
     let released = "released the lock on the terraform state, which terraform could not";
     run.failed(5, &["Error releasing the state lock", "kms:Decrypt", released]);
     assert!(aws.s3.lock("tflock").is_none(), "{run}");
-    // Nobody may delete it here.
+    // No caller may delete it here.
     let lock = format!("{BUCKET}/{STATE}.tflock");
     aws.emulator.caller("anna", &all_but("s3:DeleteObject", &format!("arn:aws:s3:::{lock}")));
     let run = world.xtask("auto-transfer-images").end();
     let stays = format!("the terraform state stays locked: `aws s3 rm s3://{lock}` removes the lock");
     run.failed(5, &["Error releasing the state lock", "s3:DeleteObject", &stays]);
     assert!(aws.s3.lock("tflock").is_some(), "{run}");
-    // Until somebody does as the hint says, who holds it is named.
+    // Until the hint's advice is followed, the holder is reported.
     world.xtask("auto-transfer-images").end().failed(9, &["is locked"]);
     aws.s3.bucket(ACCOUNT, "DELETE", &lock, "");
     aws.emulator
@@ -123,11 +123,11 @@ fn a_bucket_is_created_while_s3_is_slow() {
     aws.emulator.quirks(&["young-bucket=5"]);
     let init = world.xtask("init-images --create-state-bucket").ok();
     assert!(init.stderr.contains("created the state bucket"), "{init}");
-    // Terraform has no patience of its own.
+    // Terraform itself does not retry.
     aws.emulator.quirks(&[]);
     world.xtask("auto-transfer-images").ok();
     assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["changed"], false);
-    // What init-images says of the key holds for terraform's objects too.
+    // The message of init-images about the key is also true for terraform's objects.
     assert_eq!(aws.s3.encryption(BUCKET, STATE), ("aws:kms".to_owned(), Some("alias/aws/s3".to_owned())));
 }
 
@@ -141,7 +141,7 @@ fn a_creation_that_was_cut_off_is_brought_to_its_end() {
     aws.s3.bucket(ACCOUNT, "PUT", BUCKET, &location);
     let init = world.xtask("init-images --create-state-bucket").ok();
     assert!(init.stderr.contains("encrypted with the KMS key aws/s3"), "{init}");
-    // With versions it is somebody's choice.
+    // With versioning it is the owner's decision.
     let s3 = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm>\
               </ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
     aws.s3.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?encryption"), s3);
@@ -154,7 +154,7 @@ fn a_creation_that_was_cut_off_is_brought_to_its_end() {
 #[test]
 fn what_a_shell_has_set_for_terraform_is_neither_used_nor_written_to() {
     let Some(world) = world() else { return };
-    // A directory that a run by hand works in, with a backend of its own that nothing can be read from.
+    // A working directory of a manual run, with its own backend from which nothing can be read.
     std::fs::create_dir(world.path("by-hand")).unwrap();
     let backend = world.write("by-hand/terraform.tfstate", "by hand");
     let typed = |line: &str| {
@@ -192,13 +192,13 @@ fn a_lease_lasts_by_aws_s_clock_whatever_the_own_one_says() {
         "who": "ada on laptop (process 7)", "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2026-11-22T10:05:00Z",
     });
     let key = format!("{STATE}.transfer.lock");
-    // Its holder's clock is years behind.
+    // The clock of its holder is years behind.
     for clock in ["clock=-600", "clock=600"] {
         aws.emulator.quirks(&[clock]);
         aws.s3.put(BUCKET, &key, lease.to_string().as_bytes());
         world.xtask("auto-transfer-images").end().failed(9, &["ada on laptop"]);
     }
-    // Left behind by a run that was killed five minutes ago.
+    // Left by a run that was killed five minutes ago.
     aws.emulator.quirks(&["clock=300"]);
     let run = world.xtask("auto-transfer-images").end();
     assert!(run.stderr.contains("ada on laptop") && run.code == Some(9), "{run}");

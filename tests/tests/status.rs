@@ -1,6 +1,6 @@
-//! `status`, `outdated`, `watch` and `--exit-code`: what stands, what is newer, and what a program learns from exit codes.
+//! `status`, `outdated`, `watch` and `--exit-code`: which resources exist, what is newer, and the exit codes for programs.
 //!
-//! AWS is the emulated one: nothing here was seen at a real account.
+//! AWS is the emulated one: this was not observed in a real account.
 
 use std::net::TcpListener;
 
@@ -20,7 +20,7 @@ ecr-public = "public.ecr.aws"
 extra = ["awshpc"]
 "#;
 
-/// Who holds the lease in these tests.
+/// The holder of the lease in these tests.
 fn lease(world: &World, who: &str) {
     let lease = json!({
         "who": who, "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
@@ -51,7 +51,7 @@ fn status_shows_what_stands_who_is_at_work_and_what_the_last_run_came_to() {
     );
     assert_eq!((&before["last_run"], &before["at_work"]), (&Value::Null, &json!([])), "{before}");
 
-    // One image fails: what is recorded beside the state says so.
+    // One image fails: the record next to the state says so.
     let real = format!("http://{}/docker.io", world.sources.host);
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     world.sources.route("docker.io", format!("http://{nobody}"));
@@ -73,7 +73,7 @@ fn status_shows_what_stands_who_is_at_work_and_what_the_last_run_came_to() {
     assert_eq!((&whole["images"]["present"], &whole["images"]["absent"]), (&json!(2), &json!([])), "{whole}");
     assert_eq!((&whole["resources"]["missing"], &whole["resources"]["key"]), (&json!([]), &json!(true)));
     assert_eq!((&whole["last_run"]["complete"], &whole["last_run"]["brought"]), (&json!(true), &json!(1)));
-    // A run with nothing to do leaves the record as it is.
+    // A run with nothing to do leaves the record unchanged.
     world.xtask("auto-transfer-images").ok();
     assert_eq!(status(&world)["last_run"], whole["last_run"]);
 
@@ -114,7 +114,7 @@ fn findings_of_scans_are_counted_and_end_a_run_where_that_was_asked_for() {
 
     let aws = world.aws();
     aws.emulator.findings("curl", "7.85.0", &json!({ "HIGH": 2, "LOW": 5 }));
-    // Of an index the images are scanned.
+    // Of an index, the images are scanned.
     let index = aws.registry("GET", "kedacore/keda/manifests/2.11.2").json();
     let child = index["manifests"][0]["digest"].as_str().unwrap();
     aws.emulator.findings("kedacore/keda", child, &json!({ "MEDIUM": 1 }));
@@ -128,7 +128,7 @@ fn findings_of_scans_are_counted_and_end_a_run_where_that_was_asked_for() {
     run.failed(FINDINGS, &["1 image with findings of severity high or worse", "curl:7.85.0: 2 high, 5 low"]);
     assert!(run.stdout.contains("2 high, 1 medium, 5 low in 2 scanned images"), "{run}");
 
-    // Elsewhere nobody scans.
+    // Other registries have no scans.
     let run = world.sourced().args("--registry registry.example:5000 status --fail-on high").end();
     run.failed(2, &["only ECR scans images"]);
 }
@@ -160,7 +160,7 @@ fn a_program_learns_from_the_exit_code_whether_there_is_something_to_do() {
 fn outdated_names_the_newer_tags_that_a_source_has() {
     let Some(registry) = DebianRegistry::start() else { return };
     let Some(mut world) = World::new(Images::Small) else { return };
-    // A source of its own, with a few versions of an image.
+    // A separate source, with a few versions of an image.
     world.write("images.toml", "schema_version = 1\n[images]\n\"app:1.2.3\" = \"curlimages/curl:7.85.0\"\n");
     let at = |world: &World, line: &str| world.sourced().arg("--registry").arg(registry.host()).args(line);
     for tag in ["1.2.3", "1.10.0", "2.0.0", "2.1.0-rc1", "1.9.9-alpine", "latest"] {
@@ -201,7 +201,7 @@ fn outdated_names_the_newer_tags_that_a_source_has() {
     assert_eq!(at(&world, "outdated mirrored --exit-code").end().code, Some(CHANGES));
     assert_eq!(at(&world, "outdated latest --exit-code").end().code, Some(0));
 
-    // The age is that of the image that stands.
+    // The age is that of the existing image.
     world.write("images.toml", &list.replace("mirrored =", "\"app:1.2.3\" ="));
     let run = at(&world, "outdated app --format json").ok();
     assert!(run.json()["images"][0]["age"].as_u64().is_some_and(|seconds| seconds > 0), "{run}");

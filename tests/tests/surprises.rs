@@ -1,4 +1,4 @@
-//! Ways in which AWS surprises its callers, one at a time: the first run completes all the same, or says what to do.
+//! Unusual behaviour of AWS, one kind at a time: the first run completes all the same, or reports what to do.
 
 use e2e::{World, rounds};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn initialised() -> Option<World> {
     Some(world)
 }
 
-/// The first run completes, and the second finds all of it.
+/// The first run completes, and the second finds everything in place.
 fn completes_with(quirk: &str) {
     let Some(world) = initialised() else { return };
     world.aws().emulator.quirks(&[quirk]);
@@ -43,7 +43,7 @@ fn a_quota_on_image_puts() {
 #[test]
 fn a_tenth_of_all_requests_refused() {
     let seed = std::env::var("E2E_SEED").unwrap_or_else(|_| "7".to_owned());
-    // The resources stand already: terraform's provider has retries of its own.
+    // The resources exist already: terraform's provider has its own retries.
     let Some(world) = initialised() else { return };
     world.xtask("transfer-images --auto-approve --only curl").ok();
     world.aws().emulator.quirks(&[&format!("throttle-random={seed}:100")]);
@@ -72,7 +72,7 @@ fn repositories_and_rules_that_are_listed_late() {
     completes_with("late-listing=3");
 }
 
-/// A minute is the bound: all of it is waited for under `cargo xtask test --soak` alone.
+/// A minute is the limit: only `cargo xtask test --soak` waits for all of it.
 #[test]
 fn what_is_not_listed_in_time_is_named_and_the_next_run_goes_on() {
     if rounds(0, 1) == 0 {
@@ -132,7 +132,7 @@ fn the_registrys_settings_are_shared_and_only_the_own_rule_comes_and_goes() {
     assert_eq!(names(&first[1]), ["curl", "grafana", "kedacore/keda", "lambda"]);
     assert_eq!(world.xtask("transfer-images --format json").ok().json()["changed"], false);
 
-    // One image less: the own rule is replaced, not joined by a second.
+    // One image less: the grid's own rule is replaced, and no second one is added.
     with(&IMAGES.replace("grafana = \"grafana/grafana:10.1.1\"\n", ""));
     world.xtask("transfer-images --auto-approve").ok();
     let second = rules();
@@ -154,7 +154,7 @@ fn a_permission_that_is_missing_is_named() {
         run.failed(5, &[action, "hint: "]);
         world.aws().emulator.quirks(&[]);
     }
-    // Nobody needs a permission to ask who they are, and no policy denies it
+    // GetCallerIdentity needs no permission, and no policy denies it
     // (https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html).
     world.aws().emulator.quirks(&["deny:sts:GetCallerIdentity"]);
     world.xtask("transfer-images --auto-approve").ok();

@@ -1,4 +1,4 @@
-//! `verify`: what stands at the target is read back, and what is damaged there is named.
+//! `verify`: the target is read back, and damage there is named.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -46,7 +46,7 @@ fn a_registry_that_lost_or_changed_a_byte_is_found_out() {
     assert_eq!(images(&whole), [is(curl, "last run", 0), is(keda, "last run", 0)]);
     let again = run(&world, &registry, "verify");
     assert!(again.stderr.contains("2 images as expected (contents not read; --deep does)"), "{again}");
-    // Of a lock and of the sources alone it is the same.
+    // The same with only a lock, and with only the sources.
     done(&run(&world, &registry, "lock"));
     let locked = run(&world, &registry, "verify --deep --format json");
     assert_eq!(images(&locked), [is(curl, "images.lock", 0), is(keda, "images.lock", 0)], "{locked}");
@@ -55,7 +55,7 @@ fn a_registry_that_lost_or_changed_a_byte_is_found_out() {
     let asked = run(&world, &registry, "verify --format json");
     assert_eq!(images(&asked), [is(curl, "source", 0), is(keda, "source", 0)], "{asked}");
 
-    // A byte that is another one: its length is the same, so only its content tells.
+    // A changed byte: the length is the same, so only the content shows it.
     let manifest = get_manifest(&registry, curl);
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
     let file = registry.blob(layer);
@@ -85,7 +85,7 @@ fn a_registry_that_lost_or_changed_a_byte_is_found_out() {
     );
     std::fs::write(&file, &good).unwrap();
 
-    // Somebody pushes another image.
+    // Another user pushes another image.
     let child = get_manifest(&registry, keda)["manifests"][0]["digest"].as_str().unwrap().to_owned();
     let url = |reference: &str| format!("http://{}/v2/kedacore/keda/manifests/{reference}", registry.host());
     let bytes = request("GET", &url(&child), &[MANIFESTS], b"");

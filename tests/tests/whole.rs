@@ -1,4 +1,4 @@
-//! The whole job on the whole default file, read back by clients that nobody here wrote.
+//! The whole job with the whole default file, read back by independent clients.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -38,13 +38,13 @@ fn the_demo_brings_everything_and_a_second_run_has_nothing_to_do() {
         return;
     }
     let Some(mut world) = World::new(Images::Full) else { return };
-    // The demo serves the samples itself; it finds them built.
+    // The demo serves the samples itself; they are already built.
     world.sources.store.copy_to(&world.path("local/sample-upstreams")).unwrap();
     let calls = recorded_docker(&world);
 
     let first = demo(&world).ok();
     let listed = table(&first);
-    // Where the project stands is nobody's business.
+    // The location of the project is not important.
     let project = e2e::root().display().to_string();
     assert!(!first.stdout.contains(&project) && !first.stderr.contains(&project), "{first}");
     let samples: Value =
@@ -60,7 +60,7 @@ fn the_demo_brings_everything_and_a_second_run_has_nothing_to_do() {
     the_runtimes_keep_the_contract(&world);
     again(&world, &samples, &calls);
 
-    // What it printed at last ends all that it started.
+    // The last command that it printed ends everything that it started.
     let dir = world.path("local").display().to_string();
     for line in ["local env", "transfer-images --local", "local down"] {
         assert!(first.stderr.contains(&format!("cargo xtask {line} --local-dir {dir}")), "{line}: {first}");
@@ -79,7 +79,7 @@ fn demo(world: &World) -> Run {
     world.bare().args("demo --yes --sample-upstreams --local-dir").arg(world.path("local")).env("PATH", path)
 }
 
-/// A docker client before the real one that notes how it is called.
+/// A docker client that records its arguments and then calls the real one.
 fn recorded_docker(world: &World) -> std::path::PathBuf {
     std::fs::create_dir(world.path("bin")).unwrap();
     let (calls, real) = (world.path("docker-calls"), e2e::program("docker").unwrap());
@@ -108,7 +108,7 @@ fn table(run: &Ended) -> BTreeMap<String, String> {
     listed
 }
 
-/// Where images.toml puts a mirrored image.
+/// The repository of a mirrored image in images.toml.
 fn target(image: &sample_upstreams::Image) -> String {
     let repository = match image.repository() {
         "curlimages/curl" => "curl",
@@ -147,7 +147,7 @@ fn the_mirrored_images_are_the_sources_own(world: &World, samples: &str, listed:
         assert_eq!(listed[&name], amd64, "{name}");
         assert_eq!(mirrored, skopeo(&format!("{repository}@{amd64}"), None), "{name}");
     }
-    // All that the tags stand on is there, byte for byte.
+    // Everything that the tags refer to exists, byte for byte.
     let whole: BTreeMap<String, String> = world.aws().whole_tags().into_iter().collect();
     for (name, digest) in listed {
         assert_eq!(whole.get(name), Some(digest), "{name}");
@@ -192,7 +192,7 @@ fn the_aws_cli_agrees(world: &World, listed: &BTreeMap<String, String>) {
     let mut images: BTreeMap<&str, Value> = BTreeMap::new();
     for (name, digest) in listed {
         let (repository, tag) = name.rsplit_once(':').unwrap();
-        // Each repository is listed once: a start of the CLI takes half a second of the processor.
+        // Each repository is listed once: starting the CLI takes half a second of CPU.
         let images = images.entry(repository).or_insert_with(|| {
             let line = format!("ecr list-images --repository-name {repository}");
             serde_json::from_slice(&read(&mut aws.cli(&line))).unwrap()
@@ -201,7 +201,7 @@ fn the_aws_cli_agrees(world: &World, listed: &BTreeMap<String, String>) {
             images["imageIds"].as_array().unwrap().iter().find(|image| image["imageTag"] == tag).cloned();
         assert_eq!(found.unwrap_or_default()["imageDigest"], digest.as_str(), "{name}");
     }
-    // What the grid's next step pulls was pulled through once.
+    // The images that the grid's next step pulls were pulled through once.
     assert!(
         repositories
             .iter()
@@ -238,7 +238,7 @@ fn shell(engine: &Engine, image: &str, line: &str) -> String {
     text(engine.client().args(["run", "--rm", "--entrypoint", "/bin/sh", image, "-c", line]))
 }
 
-/// What every runtime does in a container; `provided` is one whose entry point forwards signals.
+/// The behaviour of every runtime in a container; `provided` is one whose entry point forwards signals.
 fn keeps_the_contract(engine: &Engine, image: &str, provided: bool) {
     assert_eq!(shell(engine, image, "id -u; id -g"), "99\n99", "{image}");
     assert_eq!(shell(engine, image, r#"echo '{"a": [7]}' | jq '.a[0]'"#), "7", "{image}");
@@ -303,7 +303,7 @@ fn runtimes_keep_the_contract_whatever_builds_them(builder: Builder) {
     }
 }
 
-/// What was asked of the sample registries, beside HEADs.
+/// The requests to the sample registries except HEADs.
 fn spent(samples: &str) -> BTreeMap<String, u64> {
     let all: BTreeMap<String, u64> =
         serde_json::from_value(get(&format!("http://{samples}/_local/requests")).json()).unwrap();
@@ -328,7 +328,7 @@ fn again(world: &World, samples: &str, calls: &Path) {
         !called.lines().any(|line| line.split(' ').any(|word| word == "build" || word == "push")),
         "{called}"
     );
-    // A machine that does other things as well is no slow tool: the best of three counts.
+    // A busy machine does not make the tool slow: the best of three counts.
     for _ in 0..2 {
         if fastest < Duration::from_secs(3) {
             break;
@@ -337,7 +337,7 @@ fn again(world: &World, samples: &str, calls: &Path) {
     }
     assert!(fastest < Duration::from_secs(3), "a demo with nothing to do takes {fastest:?}");
 
-    // The command itself needs no program at all for that, nor a word about the sources that the demo chose.
+    // The command itself needs no other program for that, nor options for the sources that the demo used.
     let transfer = |line: &str| {
         let run = world.bare().arg("--local").arg("--local-dir").arg(world.path("local"));
         run.args(line).env("PATH", "/nonexistent")
@@ -354,7 +354,7 @@ fn again(world: &World, samples: &str, calls: &Path) {
     let checks = doctor.ok().json();
     assert!(checks["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{checks}");
 
-    // Somebody else, who has no cache: an image costs one GET of its index at most.
+    // Another user without a cache: an image costs at most one GET of its index.
     let target = world.path("second-operator");
     std::fs::create_dir(&target).unwrap();
     forget();

@@ -103,7 +103,7 @@ mod tests {
     use crate::cli::KEYS;
     use crate::origins::NETWORK;
 
-    /// The rule in [`crate::paths::Paths::find`].
+    /// The search order of [`crate::paths::Paths::find`].
     const FILES: &str = "A run works with images.toml, the terraform module and `runtimes/` of one place, which `config show` names:\n\n\
         1. Started by `cargo xtask`: of the workspace.\n\
         2. Started as a program: of the nearest folder, from the working directory upwards, that has \

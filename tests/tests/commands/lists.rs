@@ -1,4 +1,4 @@
-//! What the list says, and what stands.
+//! The listed images, and the existing ones.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ fn import_config_gives_an_images_toml_that_works_and_overwrites_nothing() {
     world.bare().args("import-config").arg(&fixture).arg("--output").arg(&output).ok();
     assert_eq!(std::fs::read_to_string(&output).unwrap(), shown.stdout);
 
-    // As the list of a run: the repositories are those that HTC-Grid knows.
+    // Like the list of a run: the repositories are those that HTC-Grid uses.
     let uris = world
         .bare()
         .args("list-images --uris --registry registry.example:5000/htc --images")
@@ -84,7 +84,7 @@ fn list_images_shows_what_stands_as_text_as_uris_and_as_json() {
         let mut known: Vec<_> = text(&mut cli).split_whitespace().map(str::to_owned).collect();
         known.sort();
         assert_eq!(uris, known);
-        // At the end of this world all of it is checked against AWS's service models, whoever asked.
+        // When this world ends all requests, whatever the client, are checked against AWS's service models.
         if let Some(traffic) = world.traffic() {
             for caller in ["aws-sdk-rust/", "aws-cli/", "APN/", "provider-standin/"] {
                 assert!(

@@ -1,4 +1,4 @@
-//! The logins, and whom a secret is told.
+//! The logins, and who gets a secret.
 
 use base64::Engine as _;
 use e2e::{Ended, Images, World, docker, engine, files_with, get, programs, read};
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::IMAGES;
 
-/// What no output and no file may hold.
+/// The secrets that no output and no file may contain.
 fn secrets(world: &World) -> Vec<String> {
     let (user, password) = world.aws().login();
-    // Every token starts alike: account and region come first in it.
+    // Every token starts with the same bytes: account and region come first in it.
     let basic = base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}"));
     vec![password[..24].to_owned(), basic[..24].to_owned()]
 }
@@ -49,7 +49,7 @@ fn only_the_login_writes_dockers_configuration_and_nothing_tells_a_secret() {
     assert!(config["auths"][&world.aws().host].is_object(), "{config}");
     assert_eq!(files(), 1);
     assert!(!world.path("home/.docker").exists());
-    // Docker itself can pull with it, and a transfer leaves it as it is.
+    // Docker itself can pull with it, and a transfer leaves it unchanged.
     let before = std::fs::read(world.path("docker/config.json")).unwrap();
     let image = format!("{}/curl:7.85.0", world.aws().host);
     read(
@@ -63,7 +63,7 @@ fn only_the_login_writes_dockers_configuration_and_nothing_tells_a_secret() {
     assert_eq!(get(&format!("http://{}/_local/requests", world.aws().host)).status, 200);
 }
 
-/// A docker client that notes its arguments and what it is told at a login, and leaves the rest to the real one.
+/// A docker client that records its arguments and its input at a login, and passes everything else to the real one.
 fn listening_docker(world: &World) -> String {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::create_dir(world.path("bin")).unwrap();

@@ -19,7 +19,7 @@ ecr-public = "public.ecr.aws"
 extra = ["awshpc"]
 "#;
 
-/// A grid of two images that was transferred.
+/// A grid with two transferred images.
 fn transferred() -> Option<World> {
     let world = World::grid(IMAGES)?;
     world.xtask("init-images --create-state-bucket").ok();

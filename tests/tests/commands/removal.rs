@@ -10,7 +10,7 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
     let Some(world) = transferred() else { return };
     let aws = world.aws();
     aws.ecr("CreateRepository", &json!({ "repositoryName": "quay-of-others" }));
-    // What ECR's cache made by itself is other people's too, the original's destroy took it along.
+    // Repositories that ECR's cache created are also used by others; the original destroy deleted them.
     let (user, password) = aws.login();
     if programs(&["skopeo"]) {
         let mut pull = e2e::command("skopeo");
@@ -56,7 +56,7 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
     let nothing = world.xtask("auto-destroy-images --format json").ok();
     assert!(nothing.stderr.contains("nothing to destroy"), "{nothing}");
     assert_eq!(nothing.json()["repositories"], json!([]), "{nothing}");
-    // And it can all come back.
+    // And everything can be created again.
     world.xtask("transfer-images --auto-approve").ok();
     assert_eq!(aws.whole_tags().iter().filter(|(name, _)| !name.starts_with("ecr-public/")).count(), 2);
 }
@@ -65,7 +65,7 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
 fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
     let Some(world) = transferred() else { return };
     let aws = world.aws();
-    // Other people's, with nobody's mark.
+    // Repositories of others, without the tag of any grid.
     aws.ecr("CreateRepository", &json!({ "repositoryName": "team/quay-proxy" }));
     let rule = json!({ "ecrRepositoryPrefix": "team-quay", "upstreamRegistryUrl": "quay.io" });
     aws.ecr("CreatePullThroughCacheRule", &rule);
@@ -106,7 +106,7 @@ fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
     assert!(aws.repositories().contains(&"awshpc".to_owned()));
     let rules = aws.ecr("DescribePullThroughCacheRules", &json!({}));
     assert_eq!(rules["pullThroughCacheRules"].as_array().unwrap().len(), 2, "{rules}");
-    // The key that the repositories are encrypted with still works.
+    // The key that encrypts the repositories still works.
     let keys: Value = serde_json::from_slice(&read(&mut aws.cli("kms list-keys"))).unwrap();
     for key in keys["Keys"].as_array().unwrap() {
         let line = format!("kms describe-key --key-id {}", key["KeyId"].as_str().unwrap());
@@ -152,7 +152,7 @@ fn prune_deletes_what_the_list_no_longer_names_and_nobody_else_uses() {
     );
     let before = aws.repositories();
 
-    // A transfer only tells of it.
+    // A transfer only mentions it.
     let told = world.xtask("transfer-images --auto-approve").ok();
     assert!(told.stderr.contains("no longer in images.toml, and kept"), "{told}");
     assert_eq!(aws.repositories(), before);
@@ -166,7 +166,7 @@ fn prune_deletes_what_the_list_no_longer_names_and_nobody_else_uses() {
     let run = world.xtask("prune --yes").ok();
     assert_eq!(aws.repositories(), ["awshpc", "curl", "foreign", "lambda"], "{run}");
     assert_eq!(aws.whole_tags().len(), 1, "{run}");
-    // Another grid is in the account, and nothing on a rule says who pulls through it.
+    // Another grid is in the account, and a rule does not show who pulls through it.
     let rules = aws.ecr("DescribePullThroughCacheRules", &json!({}));
     assert_eq!(rules["pullThroughCacheRules"].as_array().unwrap().len(), 1, "{run}");
     let nothing = world.xtask("prune --format json").ok();

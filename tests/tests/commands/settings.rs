@@ -1,11 +1,11 @@
-//! What a command works with: the Makefile's variables, the emulated AWS, a local docker.
+//! The settings of a command: the Makefile's variables, the emulated AWS, a local docker.
 
 use e2e::{Builder, Engine, Images, LocalBuilds, World, aws_cli, read, root, text};
 use serde_json::Value;
 
 use super::{IMAGES, transferred};
 
-/// A world with one runtime, that no other test and no earlier run has built.
+/// A world with one runtime that was never built by another test or an earlier run.
 fn with_runtime(engine: &Engine) -> Option<(World, String)> {
     let world = World::on(Images::Full, engine)?;
     let name = format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase());
@@ -119,7 +119,7 @@ fn local_starts_points_at_and_ends_the_emulated_aws_and_reset_forgets_terraforms
     assert!(module.is_dir());
     world.xtask("reset-images-deployment").ok();
     assert!(!module.exists());
-    // Nothing in AWS changes by that, and the next run initialises by itself.
+    // This changes nothing in AWS, and the next run initialises by itself.
     let refreshed = world.xtask("transfer-images --refresh --format json").ok();
     assert_eq!(refreshed.json()["changed"], false, "{refreshed}");
     assert!(module.is_dir());

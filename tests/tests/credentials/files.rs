@@ -1,4 +1,4 @@
-//! Docker's configuration as it is on real machines: empty, or with a helper that is not installed.
+//! Docker's configuration as found on real machines: empty, or with a helper that is not installed.
 
 use e2e::{Images, World};
 
@@ -23,13 +23,13 @@ fn an_empty_configuration_is_none() {
 fn a_helper_that_is_not_installed_stops_only_what_needs_it() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
-    // As Docker Desktop leaves it in a WSL whose PATH lacks Windows' own.
+    // As written by Docker Desktop in a WSL whose PATH lacks the directories of Windows.
     world.write("docker/config.json", r#"{ "credsStore": "desktop.exe" }"#);
     let warning = "names docker-credential-desktop.exe, which is not in PATH: registries are asked without its credentials";
     let run = world.sourced().args("lock").ok();
     assert_eq!(run.stderr.matches(warning).count(), 1, "{run}");
 
-    // A registry that wants a login: the helper is named beside its refusal.
+    // A registry that requires a login: its refusal is reported together with the helper.
     let network = Network::start();
     let ca = world.write("ca.pem", &network.authority.pem);
     world.write("images.toml", "schema_version = 1\n[images]\nimg = \"registry.corp/a/b:1\"\n");

@@ -1,4 +1,4 @@
-//! Every kind of login beside user name and password: how it is stored, and who is shown what.
+//! Every kind of login besides user name and password: how it is stored, and which server gets what.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::rows::{PLAIN, Row};
 
-/// A login as docker's config.json has it. The last digit of what a token service is shown is the user's number.
+/// A login in docker's config.json. The last digit of what a token service gets is the user's number.
 pub fn entry(kind: &str, user: usize) -> Value {
     match kind {
         "identity" => json!({ "identitytoken": format!("hush-hush-{user}") }),
@@ -16,7 +16,7 @@ pub fn entry(kind: &str, user: usize) -> Value {
 }
 
 pub const KINDS: &[Row] = &[
-    // A registry's token needs no token service, and goes to no other host.
+    // A registry token needs no token service, and goes to no other host.
     Row {
         upstream: Some("https://mirror.corp"),
         realm: Some("https://sso.corp/token"),
@@ -32,7 +32,7 @@ pub const KINDS: &[Row] = &[
         ..PLAIN
     },
     Row { upstream: Some("http://mirror.corp:81"), logins: &["token mirror.corp"], ..PLAIN },
-    // An identity token is for a token service alone.
+    // An identity token is only for a token service.
     Row {
         upstream: Some("https://mirror.corp"),
         realm: Some("https://sso.corp/token"),

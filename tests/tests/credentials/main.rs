@@ -1,5 +1,5 @@
-//! What is sent to whom: a login goes to the address that it was stored for, whatever the image's name, a redirect or a token
-//! service's address says, and over plain http to nobody else.
+//! Which server gets which login: a login goes to the address that it was stored for, whatever the image's name, a redirect or a
+//! token service's address is, and over plain http to no other.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -39,7 +39,7 @@ impl Network {
         std::thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
                 let shared = Arc::clone(&shared);
-                // An error is a client that went away.
+                // An error is a client that closed the connection.
                 std::thread::spawn(move || shared.serve(client));
             }
         });
@@ -70,7 +70,7 @@ impl Network {
         self.answer(&mut client, &format!("http://{host}"), &request)
     }
 
-    /// The user that a request shows, as the notes have it.
+    /// The user that a request shows, in the format of the table.
     fn shown(authorization: &str, form: &str) -> Option<String> {
         if !form.is_empty() {
             let own = |field: &&str| !field.starts_with("service=") && !field.starts_with("scope=");
@@ -91,7 +91,7 @@ impl Network {
         client.read_exact(&mut form)?;
         let shown = Self::shown(authorization, &String::from_utf8_lossy(&form));
         if let Some(shown) = &shown {
-            // A token of nobody's is no secret.
+            // An anonymous token is not a secret.
             self.sent.lock().unwrap().insert(format!("{origin} {shown}"));
         }
         let target = request.split(' ').nth(1).unwrap_or_default();
@@ -152,7 +152,7 @@ fn a_login_goes_where_it_was_stored_for_and_nowhere_else() {
         });
         let text = format!("schema_version = 1\n[images]\nimg = \"{}\"\n{upstream}", row.source);
         world.write("images.toml", &text);
-        // What the row before has locked would not be asked for again.
+        // A digest that the previous row locked would not be read again.
         let _ = std::fs::remove_file(world.path("images.lock"));
         let auths: BTreeMap<String, serde_json::Value> = row
             .logins

@@ -1,20 +1,21 @@
-//! Which ways there are to a registry, and who is shown what on each.
+//! The routes to a registry, and which server gets which login on each.
 
-/// One way to a registry. `LOOP` in an address is a port of this machine.
+/// One route to a registry. `LOOP` in an address is a port of this machine.
 #[derive(Clone, Copy)]
 pub struct Row {
     pub source: &'static str,
-    /// Where `[upstream]` says that it is reached.
+    /// Its address by `[upstream]`.
     pub upstream: Option<&'static str>,
-    /// The token service; without: user name and password are wanted with each request.
+    /// The token service; without one, user name and password are required at each request.
     pub realm: Option<&'static str>,
-    /// Where the token service sends us.
+    /// The redirect of the token service.
     pub token_redirect: Option<&'static str>,
-    /// Where the registry sends us once it knows us.
+    /// The redirect of the registry after the login.
     pub redirect: Option<&'static str>,
-    /// Keys of docker's config.json, after their [kind](super::kinds) where that is not a password; the user's name is the key's number.
+    /// Keys of docker's config.json, after their [kind](super::kinds) if that is not a password; the user's name is the key's
+    /// number.
     pub logins: &'static [&'static str],
-    /// Who was shown which user, by password, by a form or by a token for that user.
+    /// The server and the user that it got, by password, by a form or by a token for that user.
     pub sent: &'static [&'static str],
 }
 
@@ -65,7 +66,7 @@ pub const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row { upstream: Some("http://registry-1.docker.io"), logins: &[HUB], ..PLAIN },
-    // A mirror on this machine is reached by plain http and read by nobody.
+    // A mirror on this machine is reached by plain http and read anonymously.
     Row {
         upstream: Some("http://127.0.0.1:LOOP/hub"),
         logins: &[HUB, "127.0.0.1:LOOP"],
@@ -82,14 +83,14 @@ pub const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row { source: "ghcr.io/a/b:1", upstream: Some("http://mirror.corp"), logins: &["ghcr.io"], ..PLAIN },
-    // A pull-through prefix is the registry's that it stands at.
+    // A pull-through prefix gets the login of its own registry.
     Row {
         upstream: Some("https://123456789012.dkr.ecr.eu-west-1.amazonaws.com/docker-hub"),
         logins: &[HUB, ECR],
         sent: &["https://123456789012.dkr.ecr.eu-west-1.amazonaws.com password 1"],
         ..PLAIN
     },
-    // Amazon's registries have other names for IPv6 and FIPS, and one login for all of them, whichever it was stored under.
+    // Amazon's registries have other names for IPv6 and FIPS, and one login is used for all of them, whichever it was stored under.
     Row {
         source: "123456789012.dkr-ecr.eu-west-1.on.aws/team/app:1",
         logins: &[HUB, ECR],
@@ -115,7 +116,7 @@ pub const ROWS: &[Row] = &[
         sent: &["https://ecr-public.aws.com password 1", "https://ecr-public.aws.com token 1"],
         ..PLAIN
     },
-    // Token services: of the mirror, elsewhere, and Docker Hub's behind a mirror that hands the challenge through.
+    // Token services: of the mirror, of another host, and Docker Hub's behind a mirror that passes on the challenge.
     Row {
         upstream: Some("https://mirror.corp"),
         realm: Some("https://mirror.corp/token"),
@@ -155,7 +156,7 @@ pub const ROWS: &[Row] = &[
         logins: &["mirror.corp"],
         ..PLAIN
     },
-    // Plain http in the realm of a registry that is reached by https: the registry's own address is asked.
+    // Plain http in the realm of a registry that is reached by https: the registry's own address is used.
     Row {
         upstream: Some("https://mirror.corp"),
         realm: Some("http://mirror.corp/token"),
@@ -169,7 +170,7 @@ pub const ROWS: &[Row] = &[
         logins: &["mirror.corp", "sso.corp"],
         ..PLAIN
     },
-    // A token service that sends us on.
+    // A token service that redirects.
     Row {
         upstream: Some("https://mirror.corp"),
         realm: Some("https://mirror.corp/token"),
@@ -186,7 +187,7 @@ pub const ROWS: &[Row] = &[
         sent: &["https://mirror.corp password 0"],
         ..PLAIN
     },
-    // A registry that sends us on: nobody else sees who we are, whatever is stored for them.
+    // A registry that redirects: no other server gets a login, whatever is stored for it.
     Row {
         redirect: Some("https://mirror.corp"),
         logins: &[HUB, "mirror.corp"],
@@ -207,7 +208,7 @@ pub const ROWS: &[Row] = &[
         sent: &["https://mirror.corp password 0"],
         ..PLAIN
     },
-    // Down to plain http, on the same host or another one, and with a user in the address.
+    // Redirected to plain http, on the same host or another one, and with a user in the address.
     Row {
         upstream: Some("https://mirror.corp"),
         redirect: Some("http://mirror.corp"),
@@ -235,7 +236,7 @@ pub const ROWS: &[Row] = &[
         logins: &["mirror.corp", "sso.corp"],
         ..PLAIN
     },
-    // A realm that is relative to the registry: to its host, or to its scheme alone.
+    // A realm that is relative to the registry: to its host, or only to its scheme.
     Row {
         upstream: Some("https://mirror.corp"),
         realm: Some("/token"),
@@ -255,7 +256,7 @@ pub const ROWS: &[Row] = &[
         logins: &["mirror.corp", "sso.corp"],
         ..PLAIN
     },
-    // One host in other spellings: capital letters, the scheme's own port.
+    // Other spellings of one host: capital letters, the scheme's default port.
     Row {
         upstream: Some("https://MIRROR.corp:443/hub"),
         logins: &[HUB, "mirror.corp"],
@@ -283,7 +284,7 @@ pub const ROWS: &[Row] = &[
         sent: &["https://mirror.corp:8443 password 0", "https://mirror.corp token 0"],
         ..PLAIN
     },
-    // A token that the registry knows us by stays with it when it sends us on, whoever is logged in there.
+    // A registry's token stays with it when it redirects, whatever login the other server has.
     Row {
         upstream: Some("https://mirror.corp"),
         realm: Some("https://mirror.corp/token"),
@@ -315,14 +316,14 @@ pub const ROWS: &[Row] = &[
         sent: &["http://mirror.corp password 0", "http://mirror.corp token 0"],
         ..PLAIN
     },
-    // A registry under its own name: its own login alone, and none of the same company's other hosts.
+    // A registry under its own name: only its own login, and none of the same company's other hosts.
     Row {
         source: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/docker-hub/x:1",
         logins: &[HUB, ECR],
         sent: &["https://123456789012.dkr.ecr.eu-west-1.amazonaws.com password 1"],
         ..PLAIN
     },
-    // A login for a namespace is for what is below it alone, and wins over the registry's own there.
+    // A login for a namespace is only used below it, with precedence over the registry's own login there.
     Row { source: "registry.corp/team/app:1", logins: &["registry.corp/other"], ..PLAIN },
     Row {
         source: "registry.corp/team/app:1",

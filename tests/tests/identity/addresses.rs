@@ -1,4 +1,4 @@
-//! Where each service is asked, and what `--local` takes nothing of.
+//! The address of each service, and what `--local` ignores.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
@@ -44,8 +44,8 @@ fn services_have_addresses_of_their_own_for_every_call() {
     assert!(machine.relay.signed().iter().any(|(_, service)| service == "cloudformation"));
 }
 
-/// Every name that botocore 1.43, the Rust SDK, and terraform 1.11 with its Go SDK read, with a value that does harm where it
-/// is read. AWS_CA_BUNDLE is not among them: the source registries, which are no part of AWS, are trusted by it, too.
+/// Every name that botocore 1.43, the Rust SDK, and terraform 1.11 with its Go SDK read, with a value that does harm if it is read.
+/// AWS_CA_BUNDLE is not among them: it is also used for the source registries, which are not part of AWS.
 const NAMES: &[(&str, &str)] = &[
     ("AWS_ACCESS_KEY", "AKIAOLD"),
     ("AWS_ACCESS_KEY_ID", "999999999999"),
@@ -140,16 +140,16 @@ const NAMES: &[(&str, &str)] = &[
 fn local_takes_nothing_of_aws_from_this_machine() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
-    // Whatever is not on this machine would be asked for here.
+    // Everything outside of this machine would be requested here.
     let outside = Relay::to("127.0.0.1:9", &[("", "{}")]);
-    // A default profile of `aws login`, whose credentials the aws CLI would hand over.
+    // A default profile of `aws login`, whose credentials the aws CLI would return.
     std::fs::create_dir_all(world.path("home/.aws")).unwrap();
     world.write("home/.aws/config", "[default]\nlogin_session = arn:aws:iam::123456789012:user/anna\n");
     std::fs::create_dir(world.path("bin")).unwrap();
     let (asked, cli) = (world.path("asked"), world.path("bin/aws"));
     world.write("bin/aws", &format!("#!/bin/sh\ntouch '{}'\n", asked.display()));
     std::fs::set_permissions(&cli, std::fs::Permissions::from_mode(0o755)).unwrap();
-    // Terraform with its environment written down.
+    // A terraform that records its environment.
     let real = e2e::program("terraform").unwrap();
     let written = world.path("environment");
     let script = format!("#!/bin/sh\nenv >> '{}'\nexec '{}' \"$@\"\n", written.display(), real.display());
@@ -171,7 +171,7 @@ fn local_takes_nothing_of_aws_from_this_machine() {
     .iter()
     .map(|(name, value)| format!("{name}={value}"))
     .collect();
-    // All at once, and those that hide another one by themselves.
+    // All at once, and alone those that hide another one.
     let alone = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS", "AWS_PROFILE", "AWS_USE_FIPS_ENDPOINT"];
     let shells = std::iter::once(NAMES.to_vec())
         .chain(alone.iter().map(|name| NAMES.iter().filter(|(known, _)| known == name).copied().collect()));
@@ -187,7 +187,7 @@ fn local_takes_nothing_of_aws_from_this_machine() {
             .filter(|line| line.starts_with("AWS_"))
             .map(str::to_owned)
             .collect();
-        // `terraform version` is asked before there is an AWS.
+        // `terraform version` runs before there is an AWS.
         assert_eq!(of_aws, expected, "{shell:?}: {run}");
         assert_eq!(outside.asked(), BTreeSet::new(), "{shell:?}: {run}");
         assert!(!run.stderr.contains("warning"), "{shell:?}: {run}");

@@ -1,4 +1,4 @@
-//! Credentials that cannot be had, that end during a run, or that a person has to give.
+//! Credentials that are not available, that expire during a run, or that a user has to enter.
 
 use std::collections::BTreeSet;
 
@@ -60,13 +60,13 @@ fn a_session_of_aws_login_that_cannot_be_had_is_told_with_its_reason() {
     let failed = |profile: &str, words: &[&str]| {
         machine.run(&format!("list-images --profile {profile}"), &[KEYS]).end().failed(5, words);
     };
-    // A CLI that does not know of it says that there is nothing, and is asked for its version then.
+    // An old CLI that does not support it prints nothing, and is then asked for its version.
     let old =
         "[ \"$1\" = --version ] && exec echo aws-cli/2.31.39 Python/3.13.9\necho unknown >&2\nexit 253\n";
     machine.install("/bin/sh", old);
     let newer = "hint: install the aws CLI 2.32 or newer";
     failed("login", &["the AWS profile login is of `aws login`, which aws-cli/2.31.39 does not know", newer]);
-    // What it printed may be a secret, and is not shown.
+    // Its output may be a secret, and is not shown.
     machine.install("/bin/sh", "echo AKIATORN hush\n");
     let run = machine.run("list-images --profile login", &[KEYS]).end();
     run.failed(5, &["what the aws CLI printed for the AWS profile login are no credentials", newer]);
@@ -75,7 +75,7 @@ fn a_session_of_aws_login_that_cannot_be_had_is_told_with_its_reason() {
     let run =
         machine.run("list-images --profile login", &[KEYS]).env("PATH", machine.world.path("bin")).end();
     run.failed(5, &["whose credentials the aws CLI hands over: aws is not installed or not in PATH", newer]);
-    // A session that is over, or that somebody ended; the login is named where a role is assumed with it.
+    // A session that has expired or was ended by another user; the error names the login if a role is assumed with it.
     std::fs::remove_file(machine.world.path(LOGIN)).unwrap();
     if machine.install_cli() {
         for profile in ["login", "login-role", "login-role-role"] {
@@ -94,7 +94,7 @@ fn a_session_of_aws_login_that_cannot_be_had_is_told_with_its_reason() {
 fn a_session_of_aws_login_that_ends_during_a_run_is_asked_for_again() {
     let Some(machine) = Machine::new() else { return };
     machine.run("init-images", &[KEYS]).ok();
-    // Credentials of `aws login` are good for 15 minutes at most, and these for one: they are asked for at each use.
+    // Credentials of `aws login` are valid for at most 15 minutes, and these for one: they are read at each use.
     let asked = machine.world.path("asked");
     let script = format!(
         "echo \"$AWS_CONFIG_FILE$AWS_CONTAINER_CREDENTIALS_FULL_URI\" >> '{}'\nend=$(date -u -d '1 minute' +%Y-%m-%dT%H:%M:%SZ)\n\
@@ -106,7 +106,7 @@ fn a_session_of_aws_login_that_ends_during_a_run_is_asked_for_again() {
     machine.run("auto-transfer-images --dry-run --refresh --profile login", &[KEYS]).ok();
     let keys: BTreeSet<String> = machine.relay.signed().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, BTreeSet::from(["AKIALOGIN".to_owned()]));
-    // Each time by the shell's own files, not by what the children of the run are given in their place.
+    // Each time with the shell's own files, not with the replacement that the run's child processes get.
     let asked = std::fs::read_to_string(asked).unwrap();
     assert!(asked.lines().count() > 2 && asked.trim().is_empty(), "{asked}");
 }

@@ -9,7 +9,7 @@ pub(crate) const IMAGES: &str = r#"schema_version = 1
 "kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
 "#;
 
-/// What SSO's portal and a container's own address answer.
+/// The answers of the SSO portal and of a container's credential endpoint.
 pub(crate) const OWN: &[(&str, &str)] = &[
     (
         "GET /federation/credentials",
@@ -21,18 +21,18 @@ pub(crate) const OWN: &[(&str, &str)] = &[
     ),
 ];
 
-/// A shell: its variables. RELAY stands for the relay's address, HOME for the user's directory.
+/// A shell: its variables. RELAY is replaced by the relay's address, HOME by the user's directory.
 pub(crate) type Shell = &'static [(&'static str, &'static str)];
 
 pub(crate) const KEYS: Shell = &[("AWS_ACCESS_KEY_ID", "AKIASHELL"), ("AWS_SECRET_ACCESS_KEY", "s")];
 
-/// The keys of sessions of the role `ops`, as the emulated AWS makes them: ops/anna, ops/web, ops/mfa.
+/// The keys of sessions of the role `ops`, as created by the emulated AWS: ops/anna, ops/web, ops/mfa.
 pub(crate) const ANNA: &str = "ASIAROLE6f70732f616e6e61";
 pub(crate) const BY_TOKEN: &str = "ASIAROLE6f70732f776562";
 pub(crate) const BY_CODE: &str = "ASIAROLE6f70732f6d6661";
 
-/// The aws CLI of version 2 is in no package registry. This hands credentials over as it does, read by botocore, whose code
-/// for that it shares.
+/// The aws CLI of version 2 is in no package registry. This returns credentials like it, read by botocore, which has the same code
+/// for that.
 pub(crate) const CLI: &str = r#"
 import botocore.session, json, sys
 if sys.argv[1:] == ["--version"]:
@@ -52,15 +52,15 @@ print(json.dumps({
 }))
 "#;
 
-/// A user's machine whose AWS is the emulated one behind a relay: the bucket stands, terraform has the stand-in provider.
+/// A user's machine whose AWS is the emulated one behind a relay: the bucket exists, terraform has the stand-in provider.
 pub(crate) struct Machine {
     pub(crate) world: World,
     pub(crate) relay: Relay,
-    /// Where programs are looked for: the aws CLI first.
+    /// The directories with programs: the aws CLI first.
     pub(crate) path: String,
 }
 
-/// Where `aws login` keeps the session of user/anna: named by the SHA-256 of the user.
+/// Where `aws login` stores the session of user/anna: named by the SHA-256 of the user.
 pub(crate) const LOGIN: &str =
     "home/.aws/login/cache/11bbc882fa0112a0e2aa42512092bdb77bdc2de5bcf739440b5e7e0228647a6c.json";
 
@@ -104,7 +104,7 @@ impl Machine {
                 world.path("home/token").display(),
             ),
         );
-        // The file of the sign-on is named by the SHA-1 of its address.
+        // The file of the sign-on is named by the SHA-1 of its URL.
         world.write(
             "home/.aws/sso/cache/9d15484d856a9eb2c2a8da5474e6284293531a1b.json",
             &format!(
@@ -141,7 +141,7 @@ impl Machine {
         true
     }
 
-    /// `xtask` as this user runs it.
+    /// `xtask` as run by this user.
     pub(crate) fn run(&self, line: &str, shells: &[Shell]) -> Run {
         let run = self
             .world

@@ -1,5 +1,5 @@
-//! One run, one identity: whatever the shell holds, one access key signs all that a run asks of AWS, terraform's requests
-//! among them; and `--local` takes nothing of AWS from this machine.
+//! One run, one identity: whatever the shell has, one access key signs all requests of a run to AWS, including terraform's; and
+//! `--local` takes no AWS setting from this machine.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 

@@ -1,4 +1,4 @@
-//! Who is meant, by each kind of credentials, whatever else the shell holds.
+//! The identity of a run, by each kind of credentials, whatever else the shell has.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use e2e::{files_with, rounds};
 
 use super::machine::{ANNA, BY_TOKEN, KEYS, Machine, Shell};
 
-/// No files: only then are a container's credentials looked for.
+/// No files: only then are a container's credentials used.
 const CONTAINER: Shell = &[
     ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "RELAY/container"),
     ("AWS_CONFIG_FILE", "/dev/null"),
     ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
 ];
 
-/// As in a pod of EKS, or a job of GitHub's.
+/// As in a pod of EKS, or a job of GitHub Actions.
 const WEB: Shell = &[
     ("AWS_WEB_IDENTITY_TOKEN_FILE", "HOME/token"),
     ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/ops"),
@@ -22,7 +22,7 @@ const WEB: Shell = &[
     ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
 ];
 
-/// Who is meant, the arguments and variables that say so, and the key that signs.
+/// The intended identity, the arguments and variables that select it, and the key that signs.
 const MEANT: &[(&str, &str, Shell, &str)] = &[
     ("the default profile", "", &[], "AKIADEFAULT"),
     ("AWS_PROFILE", "", &[("AWS_PROFILE", "bank")], "AKIABANK"),
@@ -54,7 +54,7 @@ const MEANT: &[(&str, &str, Shell, &str)] = &[
     ("--profile of a role by a role by aws login", "--profile login-role-role", KEYS, ANNA),
 ];
 
-/// What else may stand in a shell, and leads one SDK or another astray.
+/// Other settings of a shell that mislead one SDK or another.
 const ASTRAY: &[(&str, Shell)] = &[
     ("nothing else", &[]),
     (
@@ -88,7 +88,7 @@ fn one_key_signs_whatever_the_shell_holds() {
     let mut combinations = 0;
     let meant = MEANT.iter().filter(|(meant, ..)| has_cli || !meant.contains("aws login"));
     for (index, (meant, arguments, shell, key)) in meant.enumerate() {
-        // Each with one of them; all of them under `cargo xtask test --soak`.
+        // Each with one of them; with all of them under `cargo xtask test --soak`.
         let others = ASTRAY.iter().cycle().skip(index).take(rounds(1, ASTRAY.len()));
         for (astray, others) in others {
             machine.relay.signed();
@@ -96,7 +96,7 @@ fn one_key_signs_whatever_the_shell_holds() {
             let run = machine.run(&line, &[*shell, *others]).ok();
             let signed = machine.relay.signed();
             let about = format!("{meant}, {astray}: {signed:?} {run}");
-            // A role is assumed once, with the key that it is assumed by; a role between the two has the same name here.
+            // A role is assumed once, with the key that it is assumed by; an intermediate role has the same name here.
             let source = if meant.contains("aws login") { "AKIALOGIN" } else { "AKIABANK" };
             let (by_source, by_role): (Vec<_>, Vec<_>) =
                 signed.into_iter().partition(|(used, _)| used == source && *key == ANNA);
@@ -104,7 +104,7 @@ fn one_key_signs_whatever_the_shell_holds() {
             assert!(by_source.iter().all(|(_, service)| service == "sts"), "{about}");
             let keys: BTreeSet<&str> = by_role.iter().map(|(used, _)| used.as_str()).collect();
             assert_eq!(keys, BTreeSet::from([*key]), "{about}");
-            // The plan's own requests are among them, and the look for a key that an earlier grid of this name has left.
+            // They include the plan's own requests, and the lookup of a key that an earlier grid with this name has left.
             let services: BTreeSet<&str> = by_role.iter().map(|(_, service)| service.as_str()).collect();
             assert_eq!(services, BTreeSet::from(["ecr", "kms", "s3", "sts"]), "{about}");
             combinations += 1;
@@ -125,7 +125,7 @@ fn a_whole_transfer_by_a_role_s_session_leaves_no_secret_behind() {
     assert_eq!(others, [&("AKIABANK".to_owned(), "sts".to_owned())]);
     let services: BTreeSet<&str> = signed.iter().map(|(_, service)| service.as_str()).collect();
     assert_eq!(services, BTreeSet::from(["ecr", "kms", "s3", "sts"]));
-    // The stand-in's own record of the run, terraform's files, the cache: none has the key.
+    // The stand-in's own record of the run, terraform's files, the cache: none contains the key.
     assert_eq!(
         files_with(["project", "target/xtask"].map(|name| machine.world.path(name)), ANNA),
         Vec::<std::path::PathBuf>::new()

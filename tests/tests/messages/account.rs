@@ -1,11 +1,12 @@
-//! What AWS refuses: permissions, sessions, buckets, accounts.
+//! Refusals of AWS: permissions, sessions, buckets, accounts.
 
 use e2e::{ACCOUNT, BUCKET, Gate, Run, World, programs};
 use serde_json::json;
 
 use super::{IMAGES, TRANSFER, initialised, reads, with_keys, world};
 
-/// `xtask` as it meets AWS itself: the emulated one by its address alone, with keys, and no profile but those of `config`.
+/// `xtask` as with AWS itself: the emulated one is only set by its address, with keys, and with no other profile than those of
+/// `config`.
 fn outside(world: &World, line: &str, config: &str) -> Run {
     let config = world.write("aws-config", config);
     world
@@ -48,7 +49,7 @@ fn a_session_that_ends_in_the_middle_of_a_transfer() {
     let mut run = world.xtask(TRANSFER).start();
     run.wait_for("terraform");
     gate.wait();
-    // Terraform is done, and bytes are on their way.
+    // Terraform has finished, and bytes are being copied.
     world.aws().emulator.quirks(&["session-expired"]);
     gate.cut();
     reads(&world, "session-ended-in-transfer", &run.end());
@@ -90,7 +91,7 @@ fn a_single_sign_on_that_is_missing_or_over() {
     reads(&world, "sso-expired", &run);
     reads(&world, "sso-expired-default", &listed("list-images"));
 
-    // From before there were sessions.
+    // The older configuration without a session.
     let older = "[profile old]\nsso_account_id = 123456789012\nsso_role_name = ops\nregion = eu-west-1\n\
                  sso_region = eu-west-1\nsso_start_url = https://bank.awsapps.com/start\n";
     reads(&world, "sso-missing-older", &outside(&world, "list-images --profile old", older).end());
@@ -114,7 +115,7 @@ fn a_bucket_that_will_not_do() {
     reads(&world, "bucket-without-versioning", &named("init-images", "plain"));
     reads(&world, "bucket-with-many-faults", &named("init-images", "open"));
 
-    // What the hint says is what helps, and a policy that is missing is no reason to stop.
+    // The hint's advice works, and a missing policy does not stop the run.
     named("init-images --create-state-bucket", "plain");
     aws.s3.bucket(ACCOUNT, "DELETE", "plain?policy", "");
     let run = named("init-images", "plain");
@@ -129,7 +130,7 @@ fn a_bucket_that_will_not_do() {
         !run.stderr.contains("warning") && run.stderr.contains("encrypted with the KMS key aws/s3"),
         "{run}"
     );
-    // A policy that may not be read is worth a word, and no more.
+    // A policy that may not be read is only a warning.
     aws.emulator.quirks(&["deny:s3:GetBucketPolicy"]);
     let run = named("init-images", "plain");
     assert!(run.code == Some(0) && run.stderr.contains("s3:GetBucketPolicy is not allowed"), "{run}");
@@ -153,7 +154,7 @@ fn another_account_and_another_region_than_expected() {
     assert_eq!(actions, vec![json!("GetCallerIdentity"); 5], "nothing else was asked");
 
     world.write("images.toml", IMAGES);
-    // What the shell says of AWS is about another AWS than the emulated one.
+    // The shell's AWS settings are not for the emulated AWS.
     let run =
         world.xtask("transfer-images --dry-run REGION=eu-west-1").env("AWS_DEFAULT_REGION", "us-east-1").ok();
     assert!(!run.stderr.contains("us-east-1"), "{run}");

@@ -1,4 +1,4 @@
-//! What deletes or changes something asks first, and says so where nobody can answer.
+//! Commands that delete or change something ask first, and say so if there is no terminal.
 
 use super::{IMAGES, initialised, reads};
 

@@ -1,4 +1,4 @@
-//! Files and directories that will not do.
+//! Unusable files and directories.
 
 use super::{at, reads, world};
 
@@ -10,7 +10,7 @@ fn a_file_or_a_directory_that_will_not_do() {
     reads(&world, "lock-broken", &transfer().end());
     std::fs::remove_file(world.path("images.lock")).unwrap();
     reads(&world, "lock-missing", &transfer().arg("--locked").end());
-    // As a directory does that nobody may write to, for root too.
+    // It fails like a directory without write permission, for root too.
     let file = world.write("no-directory", "");
     reads(&world, "target-not-writable", &transfer().env("CARGO_TARGET_DIR", file).end());
 

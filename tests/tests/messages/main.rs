@@ -1,5 +1,5 @@
-//! What an operator reads when something says no, word by word, with the exit code and the time within which it is said:
-//! `messages/NAME.txt`. `UPDATE=1` writes them anew; read them as somebody does who was woken up.
+//! The output of failing commands, word by word, with the exit code and the time limit: `messages/NAME.txt`. `UPDATE=1` rewrites
+//! them; read them as an operator who was woken up would.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -24,8 +24,8 @@ const IMAGES: &str = r#"schema_version = 1
 curl = "curlimages/curl:7.85.0"
 "#;
 
-/// The times within which something is told, in seconds. Each message has the shortest one that is four times what it took when
-/// it was written down (a machine that is busy is no slow tool), or a minute more where the time went by in waiting.
+/// The time limits of the messages, in seconds. Each message has the shortest one that is four times its duration when it was
+/// recorded (the machine may be busy), or a minute more if most of the time was waiting.
 const TIMES: [u64; 5] = [5, 15, 60, 180, 600];
 
 fn world() -> Option<World> {
@@ -43,7 +43,7 @@ fn initialised() -> Option<World> {
     Some(world)
 }
 
-/// `xtask` with another registry in the place of the account's.
+/// `xtask` with another registry instead of the account's.
 fn at(world: &World, registry: &str, line: &str) -> Run {
     world.sourced().arg("--registry").arg(registry).args(line)
 }
@@ -52,7 +52,7 @@ fn with_keys(run: Run, key: &str) -> Run {
     run.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", "local")
 }
 
-/// Somebody else takes the lease.
+/// Another user takes the lease.
 fn take_lease(world: &World) {
     let lease = json!({
         "who": "ada on laptop (process 7)", "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
@@ -60,13 +60,13 @@ fn take_lease(world: &World) {
     world.aws().s3.put(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
 }
 
-/// Holds the error of a run, its causes and its hints against what is written down.
+/// Compares the error of a run, its causes and its hints with the recorded text.
 #[track_caller]
 fn reads(world: &World, name: &str, run: &Ended) {
     reads_at(world, name, run, "nowhere");
 }
 
-/// The same, of a run whose registry is at `host`.
+/// The same, for a run whose registry is at `host`.
 #[track_caller]
 fn reads_at(world: &World, name: &str, run: &Ended, host: &str) {
     let lines = run.stderr.lines().skip_while(|line| !line.starts_with("error: ")).collect::<Vec<_>>();
@@ -74,7 +74,7 @@ fn reads_at(world: &World, name: &str, run: &Ended, host: &str) {
     compare(name, run, &masked(world, &lines.join("\n"), &[(host, "REGISTRY")]));
 }
 
-/// The same of all that a run says, without what is another on each machine besides.
+/// The same for the whole output of a run, without parts that differ on each machine.
 #[track_caller]
 fn reads_whole(world: &World, name: &str, run: &Ended, masks: &[(&str, &str)]) {
     let mut text = run.stderr.clone();
@@ -88,7 +88,7 @@ fn reads_whole(world: &World, name: &str, run: &Ended, masks: &[(&str, &str)]) {
     compare(name, run, &text);
 }
 
-/// A text without what is another on each machine.
+/// A text without parts that differ on each machine.
 fn masked(world: &World, text: &str, masks: &[(&str, &str)]) -> String {
     let mut text = text.replace(&world.path("").display().to_string(), "DIR/");
     text = text.replace(&root().display().to_string(), "PROJECT").replace(&world.sources.host, "SAMPLES");
@@ -98,7 +98,7 @@ fn masked(world: &World, text: &str, masks: &[(&str, &str)]) -> String {
     for (from, to) in masks {
         text = text.replace(from, to);
     }
-    // What AWS numbers its answers with.
+    // The request IDs in AWS's answers.
     Regex::new("RequestID: [^ \n]+").unwrap().replace_all(&text, "RequestID: ID,").into_owned()
 }
 
@@ -108,7 +108,7 @@ fn compare(name: &str, run: &Ended, text: &str) {
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     let mut longest = longest(&kept);
     if std::env::var_os("UPDATE").is_some() {
-        // A time that holds stays what it is.
+        // A time limit that is still sufficient is kept.
         let spare = (run.took * 3).min(Duration::from_secs(60));
         let fitting = || TIMES.into_iter().find(|time| run.took + spare < Duration::from_secs(*time));
         longest = longest.filter(|time| run.took < Duration::from_secs(*time)).or_else(fitting);
@@ -120,7 +120,7 @@ fn compare(name: &str, run: &Ended, text: &str) {
     assert_eq!(found, wanted, "{name} reads otherwise than written down; all of it:\n{run}");
 }
 
-/// The time that a message's first line names.
+/// The time limit in a message's first line.
 fn longest(message: &str) -> Option<u64> {
     let (_, time) = message.lines().next()?.split_once(", within ")?;
     time.strip_suffix(" s")?.parse().ok()

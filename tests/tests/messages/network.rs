@@ -1,4 +1,4 @@
-//! Servers that are away, do not know the caller, or want to be left alone.
+//! Servers that do not answer, reject the caller, or throttle.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -58,7 +58,7 @@ fn what_is_no_registry_or_wants_what_no_registry_wants() {
     }
 }
 
-/// Minutes each: how long that is at most is what the long form measures.
+/// Minutes each: the full form measures the longest duration.
 #[test]
 fn a_registry_that_never_answers_or_is_always_busy_is_given_up_in_the_end() {
     if std::env::var_os("SOAK").is_none() {
@@ -136,7 +136,7 @@ fn what_doctor_finds_has_a_fix_each() {
 #[test]
 fn no_word_of_a_registry_is_a_command_to_githubs_runner() {
     let (Some(mut world), Some(registry)) = (world(), DebianRegistry::start()) else { return };
-    // Long enough that whatever breaks lines may break this one before the command.
+    // Long enough that a line break before the command is possible.
     let message =
         format!("{}::add-mask::x ##[add-mask]x\n::stop-commands::x", "no entry to this place ".repeat(4));
     let body = serde_json::json!({ "errors": [{ "code": "DENIED", "message": message }] }).to_string();
@@ -153,7 +153,7 @@ fn no_word_of_a_registry_is_a_command_to_githubs_runner() {
             quoted += usize::from(all.contains("no entry to this place"));
             let commands =
                 all.lines().filter(|line| line.contains("##[") || line.trim_start().starts_with("::"));
-            // The tool's own.
+            // The tool's own commands.
             let commands = commands.filter(|line| !line.starts_with("::group::") && *line != "::endgroup::");
             obeyed.extend(commands.map(|line| format!("{command}: {line}")));
         }

@@ -1,4 +1,4 @@
-//! Runs that do not come to their end, or are not let begin.
+//! Runs that are interrupted, or that may not start.
 
 use e2e::{BUCKET, DebianRegistry, Gate, Running, STATE};
 use rustix::process::Signal;

@@ -1,4 +1,4 @@
-//! Images that are not signed as images.toml asks.
+//! Images that are not signed as images.toml requires.
 
 use e2e::{DebianRegistry, Images, KeyHolder, Shelf, Sigstore, World, of_rekor_2};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn an_image_that_is_not_signed_as_images_toml_asks() {
     assert_eq!(target.files(), Vec::<String>::new(), "something was written to the target");
 }
 
-/// As cosign 3 makes them: without a time of the log.
+/// As created by cosign 3: without a time of the log.
 #[test]
 fn an_image_whose_bundle_does_not_hold() {
     let Some(world) = World::new(Images::Small) else { return };
@@ -62,7 +62,7 @@ fn an_image_whose_bundle_does_not_hold() {
     world.write("images.toml", &list);
     let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
     let proof = "/verificationMaterial/tlogEntries/0/inclusionProof";
-    // What openssl answered about something else.
+    // openssl's reply for other content.
     let other =
         std::fs::read_to_string(e2e::root().join("crates/trust/testdata/timestamp-p256.tsr")).unwrap();
     let other: String = other.split_whitespace().collect();

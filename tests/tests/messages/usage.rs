@@ -1,4 +1,4 @@
-//! What is typed wrong, or means nothing.
+//! Wrong or meaningless arguments.
 
 use e2e::World;
 

@@ -1,5 +1,4 @@
-//! How the page looks: in a browser, on a telephone and on a desk, by day and by night, and on paper. With `REPORT_PICTURES=DIR` the
-//! pictures are kept, for eyes.
+//! The page in a browser: on a telephone and on a desktop, light and dark, and on paper. `REPORT_PICTURES=DIR` keeps the pictures.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -8,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::sample;
 
-/// Everything that stands wider than the window, and every text with too little contrast
-/// (<https://www.w3.org/TR/WCAG22/#contrast-minimum>): the text's colour against what is behind it.
+/// Everything that is wider than the window, and every text with too little contrast
+/// (<https://www.w3.org/TR/WCAG22/#contrast-minimum>): the text's colour against its background.
 const CHECK: &str = r#"(() => {
     const channel = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
     const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
@@ -18,7 +17,7 @@ const CHECK: &str = r#"(() => {
     const behind = element => {
         for (let at = element; at; at = at.parentElement) {
             const style = getComputedStyle(at);
-            // Letters in pictures are drawn with a rim of their background.
+            // Letters in pictures have an outline in the colour of their background.
             if (at === element && at.namespaceURI.endsWith('svg') && style.stroke !== 'none') return colour(style.stroke);
             const back = colour(style.backgroundColor);
             if (style.backgroundColor !== 'rgba(0, 0, 0, 0)' && opaque(back)) return back;
@@ -45,7 +44,7 @@ const CHECK: &str = r#"(() => {
     return { wide, faint, texts, least, overflow: page.scrollWidth - page.clientWidth, scripts: document.scripts.length };
 })()"#;
 
-/// What has no name for those who do not see it, what is named twice, and tables without heads.
+/// Items without a name for screen readers, items with two names, and tables without headings.
 const NAMES: &str = r##"(() => {
     const missing = [];
     for (const picture of document.querySelectorAll('svg:not([aria-hidden])')) {
@@ -65,7 +64,7 @@ const NAMES: &str = r##"(() => {
     return { missing, twice, broken: broken.filter(id => !document.getElementById(id)), landmarks, lang: document.documentElement.lang };
 })()"##;
 
-/// How many colours a picture has, and the luminance of the one that most of it has.
+/// The number of colours of a picture, and the luminance of the most frequent one.
 const PICTURE: &str = r#"(async () => {
     const image = new Image();
     image.src = 'data:image/png;base64,PNG';
@@ -105,7 +104,7 @@ fn the_page_fits_and_can_be_read_on_a_telephone_and_on_a_desk_by_day_and_by_nigh
                 pictures.push((what, scheme, browser.screenshot()));
             }
         }
-        // On paper it is dark on light whatever the screen is.
+        // On paper it is dark on light, whatever the screen's scheme is.
         browser.look(720, "dark", "print");
         is_clean(&browser.evaluate(CHECK), "print");
         pictures.push((format!("{name}-print"), "light", browser.screenshot()));

@@ -1,4 +1,4 @@
-//! `--report`: what the page tells of real runs, and how it looks in a browser.
+//! `--report`: the page's content for real runs, and its look in a browser.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 

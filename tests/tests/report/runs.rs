@@ -1,4 +1,4 @@
-//! What the page tells of real runs.
+//! The page's content for real runs.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn reported(world: &World, line: &str) -> Run {
     world.xtask(line).arg("--report").arg(world.path("page.html"))
 }
 
-/// The page that a run wrote, whole, with all of `words`; nothing is left beside it.
+/// The page that a run wrote, complete, with all of `words`; nothing else is left next to it.
 fn page(world: &World, words: &[&str]) -> String {
     let page = std::fs::read_to_string(world.path("page.html")).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{page}");
@@ -33,7 +33,7 @@ fn page(world: &World, words: &[&str]) -> String {
     page
 }
 
-/// The row of the table in which an image is.
+/// The table row of an image.
 fn row<'a>(page: &'a str, image: &str) -> &'a str {
     let rows = page
         .split("<tr role=\"row\">")
@@ -97,7 +97,7 @@ fn a_plan_a_run_and_one_with_nothing_to_do_are_each_told_with_ecrs_findings() {
         "{same}"
     );
 
-    // Whoever may not read findings gets a page that says so, and the run is as good as before.
+    // A caller that may not read findings gets a page that says so, and the run succeeds as before.
     let statement =
         |effect: &str, action: &str| json!({ "Effect": effect, "Action": action, "Resource": "*" });
     let denied = [statement("Allow", "*"), statement("Deny", "ecr:DescribeImageScanFindings")];
@@ -231,7 +231,7 @@ fn who_signed_an_image_is_told_and_a_hostile_name_stays_text() {
     );
     assert!(!page.contains("<script"), "{page}");
 
-    // As at a registry that reads the tag as the digest in it: that is the image itself, and no signature.
+    // As at a registry that reads the tag as the digest in it: the result is the image itself, not a signature.
     let shelf = Shelf::new(target.host(), "img");
     let itself =
         shelf.manifest(Some(&format!("{}.sig", digest.replace(':', "-"))), &shelf.read("1").unwrap());

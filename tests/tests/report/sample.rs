@@ -1,4 +1,4 @@
-//! The page of a grid as it may be: fifteen images, five runtimes.
+//! A sample page of a grid: fifteen images, five runtimes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use report::{Beside, Ending, Failure, Image, Layer, Page, Scan, Span, State};
 
 const MIB: u64 = 1 << 20;
 
-/// Name, source, what is done, MiB of the image's own layers, letters of what it shares, seconds of begin and end.
+/// Name, source, action, MiB of the image's own layers, letters of its shared layers, seconds of start and end.
 type Row = (&'static str, &'static str, &'static str, &'static [u64], &'static str, [f64; 2]);
 
 const IMAGES: [Row; 15] = [
@@ -113,7 +113,7 @@ const RUNTIMES: [Row; 5] = [
     ("lambda:python3.13", "public.ecr.aws/lambda/python:3.13", "build", &[4, 1], "wy", [44.3, 71.6]),
 ];
 
-/// What images share, by letter: the layer's MiB.
+/// Shared layers, by letter: the layer's MiB.
 fn shared(letter: char) -> Layer {
     let size = match letter {
         'a' => 60,
@@ -200,7 +200,7 @@ fn scan(name: &str) -> Scan {
     }
 }
 
-/// The page of a run that went well.
+/// The page of a successful run.
 pub fn page() -> Page {
     let images =
         IMAGES.iter().map(|row| image(row, false)).chain(RUNTIMES.iter().map(|row| image(row, true)));
@@ -234,7 +234,7 @@ pub fn page() -> Page {
     }
 }
 
-/// The page of the same run, if a signature had been wrong, a build had failed, and somebody had ended it.
+/// The page of the same run with a wrong signature, a failed build, and an interrupt.
 pub fn interrupted() -> Page {
     let mut page = page();
     page.ending = Ending::Interrupted;

@@ -13,7 +13,7 @@ e2e::on_each_builder!(what_is_said_of_a_build_stands_beside_it_and_two_forced_bu
 const LIST: &str = "application/vnd.oci.image.index.v1+json";
 const ARTIFACT: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// A runtime whose image has a package database, and whose build gives the same each time.
+/// A runtime whose image has a package database, and whose build has the same result each time.
 fn with_packages(project: &Project) {
     project.write(
         "Dockerfile",
@@ -55,7 +55,7 @@ fn what_is_said_of_a_build_stands_beside_it_and_two_forced_builds_say_the_same(b
     project.transfer(host, "").ok();
     let tags = project.tags();
     let image = &tags[name];
-    // The image is as docker's own clients take it: nothing of it says that there is more.
+    // The image has the form that docker's own clients use: nothing in it refers to the artifacts.
     let mut skopeo = command("skopeo");
     skopeo
         .args(["inspect", "--raw", "--no-creds", "--tls-verify=false"])
@@ -97,7 +97,7 @@ fn what_is_said_of_a_build_stands_beside_it_and_two_forced_builds_say_the_same(b
     let wanted = digest(&std::fs::read(project.world.path("project/runtimes/status")).unwrap());
     assert_eq!(status["digest"]["sha256"], wanted["sha256:".len()..]);
 
-    // Another build of the same: the same image, and the same is said of it.
+    // Another build of the same inputs: the same image, with the same documents.
     project.transfer(host, "REBUILD_RUNTIMES=true").ok();
     assert_eq!(project.tags(), tags);
 
@@ -127,7 +127,7 @@ fn the_tag_does_not_move_before_all_is_said() {
     let Some(project) = Project::new() else { return };
     let (gate, held) = gate(&project);
     let name = &project.name;
-    // What is about the image comes after the image, and is held there.
+    // The documents come after the image, and the request is held.
     *held.lock().unwrap() = "PUT /v2/lambda/manifests/sha256:".to_owned();
     let run = project.transfer(gate.host(), "").start();
     gate.wait();
@@ -136,7 +136,7 @@ fn the_tag_does_not_move_before_all_is_said() {
     held.lock().unwrap().clear();
     run.signal(Signal::KILL);
     run.end();
-    // The next run goes on: what was built is pushed, and both documents are there.
+    // The next run continues: the existing build is pushed, and both documents exist.
     project.transfer(project.registry.host(), "").ok();
     let tags = project.tags();
     assert!(tags.contains_key(&tags[name].replace(':', "-")), "{tags:?}");
@@ -165,7 +165,7 @@ fn ecr_lists_them_itself_and_needs_no_tag() {
     let mut kinds = names(&aws.ecr("ListImageReferrers", &subject)["referrers"], "artifactType");
     kinds.sort_unstable();
     assert_eq!(kinds, ["application/spdx+json", "application/vnd.in-toto+json"]);
-    // A run with nothing to do asks nothing about them.
+    // A run with nothing to do sends no request for them.
     aws.emulator.forget();
     let run = run("transfer-images --auto-approve --format json").ok();
     assert_eq!(run.json()["changed"], false, "{run}");

@@ -1,8 +1,8 @@
-//! Bases, upstreams and engines that are not there.
+//! Bases, upstreams and engines that are not available.
 
 use e2e::{Project, request};
 
-/// What a run with this environment and these arguments comes to: its exit code, and what is in place afterwards.
+/// The result of a run with this environment and these arguments: its exit code, and what exists afterwards.
 type Row<'a> = (&'a str, &'a str, i32, bool, [bool; 3]);
 
 #[test]
@@ -24,8 +24,8 @@ fn what_is_done_and_which_exit_code_comes_where_a_base_an_upstream_or_the_engine
     let absent = format!("{host}/base:none");
     let dead = "upstream.example/base:1".to_owned();
     project.world.sources.route("upstream.example", format!("http://{nobody}"));
-    // (what is wrong, the option, the exit code, whether anything was changed, whether curl, the good runtime and the other one
-    // are in place), each from nothing.
+    // (the problem, the option, the exit code, whether anything was changed, whether curl, the good runtime and the other one
+    // exist), each from an empty registry.
     let table: [(Row<'_>, &str, bool); 7] = [
         (("nothing", "", 0, true, [true, true, true]), &project.base, false),
         (("one bad base", "", 7, false, [false, false, false]), &absent, false),
@@ -62,7 +62,7 @@ fn what_is_done_and_which_exit_code_comes_where_a_base_an_upstream_or_the_engine
         } else {
             assert!(run.stderr.contains("--keep-going does everything else"), "{what} {option}: {run}");
         }
-        // A second run with nothing more to do fails as the first one did, and asks nobody.
+        // A second run with nothing else to do fails like the first one, without a question.
         if option == "--keep-going" {
             let again = project.xtask("").arg("--registry").arg(&target).args("transfer-images --keep-going");
             let again =
@@ -93,7 +93,7 @@ fn a_base_that_cannot_be_looked_up_is_a_warning_where_the_runtime_is_what_the_la
         "{away}"
     );
     assert!(away.took < std::time::Duration::from_secs(20), "{away}");
-    // With a lock it is not even asked, unless --locked wants to know.
+    // With a lock it is not even read, unless --locked is set.
     project.world.sources.route("upstream.example", format!("http://{host}"));
     project.xtask("lock").ok();
     project.world.sources.route("upstream.example", format!("http://{nobody}"));

@@ -8,7 +8,7 @@ use e2e::{Builder, Project, read};
 fn a_team_builds_on_its_own_builder_with_a_cache_in_the_registry() {
     let Some(project) = Project::new() else { return };
     let (name, host, calls) = (&project.name, project.registry.host(), project.world.path("calls"));
-    // A client with buildx that notes how it is called, and builds nothing.
+    // A client with buildx that records its arguments, and builds nothing.
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *--help) echo ' --builder x\n --cache-from x\n --cache-to x\n --progress x';; \
          version*) echo linux/amd64;; *inspect*) echo 'No such image' >&2; exit 1;; 'build '*) echo \"$*\" >>'{}'; exit 1;; esac\n",
@@ -48,7 +48,7 @@ fn a_remote_builder_builds_with_a_cache_in_the_registry() {
     let of_cache = format!("{name}-cache-");
     let cache = project.tags().into_keys().find(|tag| tag.starts_with(&of_cache)).expect("a cache's tag");
     let kept = project.tags()[&cache].clone();
-    // Only the entry point is another: the first step, which would print another number, is not run again.
+    // Only the entry point is different: the first step, which would print another number, is not run again.
     project.write("start", "#!/bin/sh\necho another\ncat /built\n");
     push();
     assert_ne!(project.tags()[&cache], kept);

@@ -1,4 +1,4 @@
-//! Builds on a contributor's machine: how they go on, how they fail, what they leave.
+//! Builds on a contributor's machine: their progress, their failures, and what they leave.
 
 use e2e::{Builder, DOCKERFILE, Project, read, text};
 use rustix::process::Signal;
@@ -20,7 +20,7 @@ fn two_failed_builds_are_told_on_one_screen_in_their_programs_own_words(builder:
     let (host, second) = (project.registry.host(), format!("{}-second", project.name));
     let line = project.line(", build_args = { A = \"2\" }").replace(&project.name, &second);
     project.images(&format!("{}\n{line}", project.line("")));
-    // A step as long as that of the real runtimes, with as much to say.
+    // A step as long as that of the real runtimes, with as much output.
     let long = "[ ! -e /nothing ] || rm -rf /var/cache/this-and-that; \\\n    ".repeat(30);
     let step = format!(
         "RUN {long}n=0; while [ $n -lt 99 ]; do n=$((n+1)); echo \"Setting up package-$n\"; done; \\\n    \
@@ -54,7 +54,7 @@ fn two_failed_builds_are_told_on_one_screen_in_their_programs_own_words(builder:
     assert!(run.stderr.contains(&format!("{second}: Setting up package-99\n")), "{run}");
     assert!(!run.stderr.contains(&format!("{second}: \n")) && !run.stderr.contains('\u{1b}'), "{run}");
 
-    // What is pushed is counted.
+    // Pushed bytes are counted.
     project.write("Dockerfile", DOCKERFILE);
     let run = project.transfer(host, "--format json").ok();
     let sent = run.json()["runtimes"][0]["bytes"].as_u64().unwrap();
@@ -114,14 +114,14 @@ fn the_contributors_loop_explains_builds_on_save_and_names_what_changed(builder:
 
     let mut run = project.xtask("rebuild-runtimes --watch").start();
     run.wait_for("waiting for a change");
-    // What a contributor's own build prints.
+    // The output of a contributor's own build.
     let say = || text(project.docker().args(["run", "--rm", &format!("lambda:{name}")]));
     assert!(say().starts_with("hello\n"));
     project.write("start", "#!/bin/sh\necho changed\n");
     run.wait_for("file start changed");
     run.wait_for("waiting for a change");
     assert_eq!(say(), "changed");
-    // A build that fails is told, and the next save is waited for.
+    // A failed build is reported, and the command waits for the next change.
     project.write(
         "Dockerfile",
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the-reason; exit 3\nARG ENTRY_POINT\n",

@@ -54,7 +54,7 @@ fn without_docker_nothing_costs_two_heads_and_a_moved_runtime_one_put(builder: B
     wanted.sort_unstable();
     assert_eq!(heads, wanted);
 
-    // Somebody moved one of the two.
+    // Another user moved one of the two.
     let media_type = "application/vnd.docker.distribution.manifest.v2+json";
     let manifest = format!("http://{}/v2/lambda/manifests", project.registry.host());
     let other = request("GET", &format!("{manifest}/{second}"), &[("accept", media_type)], b"").body;
@@ -69,7 +69,7 @@ fn without_docker_nothing_costs_two_heads_and_a_moved_runtime_one_put(builder: B
         .filter(|line| !line.starts_with("HEAD ") && !line.starts_with("GET "))
         .cloned()
         .collect();
-    // What was moved, what somebody else had put there, and the move itself between its record's two lines.
+    // The tag for the replaced build, the record before the move, the move itself, and the record after it.
     let kept = format!("{name}-sha256-{}", &tags[&second]["sha256:".len()..][..12]);
     let wanted = [format!("{name}-history"), kept.clone(), name.clone(), format!("{name}-history")];
     assert_eq!(writes, wanted.map(|tag| format!("PUT /v2/lambda/manifests/{tag} HTTP/1.1")));
@@ -78,8 +78,8 @@ fn without_docker_nothing_costs_two_heads_and_a_moved_runtime_one_put(builder: B
     assert_eq!(without_record(now), without_record(tags));
 }
 
-/// What docker makes of the context by itself: another image where it sees another context. It builds upon this test's own base:
-/// for its cache docker looks through all images of a parent, and fails where another test removes one in this moment.
+/// The result of docker itself for the context: another image if it sees another context. It builds on this test's own base: for
+/// its cache docker looks through all images of a parent, and fails if another test removes one at that moment.
 fn docker_sees(project: &Project) -> String {
     let context = project.world.path("project/runtimes");
     let probe = project.write("probe", &format!("FROM {}\nCOPY . /context/\n", project.base));
@@ -103,7 +103,7 @@ fn what_changed_is_built_and_nothing_else(builder: Builder) {
     project.write("notes/day", "one");
     project.write("kept.md", "one");
     symlink("first", file("d/link")).unwrap();
-    // The third runtime has a base of its own.
+    // The third runtime has its own base.
     let other = format!("{}/other:1", project.registry.host());
     project.push_base(&other, "other");
     let images = |a: &str, b: &str| {
@@ -129,7 +129,7 @@ fn what_changed_is_built_and_nothing_else(builder: Builder) {
     let mut probes = std::collections::BTreeSet::from([seen.clone()]);
     assert_eq!(changed(), before);
 
-    // (what is done, the runtimes that it is a build of, how); one upon the other, and undone where the next row needs it.
+    // (the change, the runtimes that are built because of it, how); one after the other, and reverted if the next row needs it.
     type Step<'a> = &'a dyn Fn();
     let mode =
         |mode: u32| std::fs::set_permissions(file("a"), std::fs::Permissions::from_mode(mode)).unwrap();
@@ -157,7 +157,7 @@ fn what_changed_is_built_and_nothing_else(builder: Builder) {
         probes.insert(now.clone());
         (before, seen) = (wanted.to_owned(), now);
     }
-    // A symlink's target, which the legacy builder's own cache does not look at: what is built is what stands there.
+    // A symlink's target, which the legacy builder's own cache ignores: the build has the current target.
     std::fs::remove_file(file("d/link")).unwrap();
     symlink("second", file("d/link")).unwrap();
     assert_eq!(changed(), "abc");
@@ -176,7 +176,7 @@ fn what_changed_is_built_and_nothing_else(builder: Builder) {
     ];
     assert_eq!(text(project.docker().args(shell)), "second");
     read(project.docker().args(["image", "rm", &image]));
-    // What no file says.
+    // Inputs that are not in a file.
     for (what, wanted, a, b) in [
         ("an argument", "b", "", ", build_args = { A = \"1\" }"),
         ("the platform", "a", ", platforms = [\"linux/arm64\"]", ""),
@@ -199,7 +199,7 @@ fn a_second_machine_with_an_empty_engine_neither_builds_nor_pushes(builder: Buil
     let Some(second) = EngineOfItsOwn::start() else { return };
     let module = "deployment/image_repository/terraform";
     symlink(root().join(module), world.path("project").join(module)).unwrap();
-    // Another machine: nothing in common but images.toml, the sources and the account.
+    // Another machine: only images.toml, the sources and the account are the same.
     let machine = |home: &str, line: &str| {
         let target = world.path(home);
         if !target.exists() {
@@ -239,7 +239,7 @@ fn two_platforms_give_an_index_and_one_that_cannot_run_here_is_refused_before_an
     }
     let Some(project) = Project::with(builder) else { return };
     let (host, name) = (project.registry.host(), &project.name);
-    // A base for both: files alone, so that no program of the other platform has to run.
+    // A base for both: only files, so that no program of the other platform has to run.
     let accept = "application/vnd.docker.distribution.manifest.v2+json";
     let mut children = Vec::new();
     for architecture in ["amd64", "arm64"] {
@@ -285,7 +285,7 @@ fn two_platforms_give_an_index_and_one_that_cannot_run_here_is_refused_before_an
     let platforms: Vec<&str> =
         platforms.map(|child| child["platform"]["architecture"].as_str().unwrap()).collect();
     assert_eq!(platforms, ["amd64", "arm64"]);
-    // Each child stands on the base of its own platform.
+    // Each child image has the base of its own platform.
     for architecture in platforms {
         let mut skopeo = e2e::command("skopeo");
         skopeo.args(["--override-arch", architecture, "inspect", "--tls-verify=false", "--no-creds"]);
@@ -315,7 +315,7 @@ fn what_is_primed_is_named_where_it_is_missing_and_pulled_when_asked_for() {
     );
     world.xtask("init-images --create-state-bucket").ok();
     let transfer = |line: &str| world.xtask("transfer-images --auto-approve").args(line);
-    // Without an engine nothing could fetch it.
+    // Without an engine nothing could pull it.
     let run = transfer("").env("DOCKER_HOST", "unix:///nonexistent/docker.sock").ok();
     assert!(!run.stderr.contains("docker pull"), "{run}");
     let image = format!("{}/ecr-public/sam/build-python3.11:1", world.aws().host);
@@ -329,7 +329,7 @@ fn what_is_primed_is_named_where_it_is_missing_and_pulled_when_asked_for() {
     let run = transfer("").ok();
     let last = run.stderr.lines().last().unwrap();
     assert!(last.contains(&format!("`docker pull {image}`")) && !is_there(), "{run}");
-    // With nothing else to do: asked for is asked for.
+    // With nothing else to do: `--prime` pulls it all the same.
     let run = transfer("--prime").ok();
     assert!(run.stderr.contains("nothing was changed") && is_there(), "{run}");
     lose_curl();

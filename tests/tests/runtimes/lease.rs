@@ -1,11 +1,11 @@
-//! What moves a tag of AWS's registry does so under the grid's lease.
+//! Moves of a tag in AWS's registry happen under the grid's lease.
 
 use std::os::unix::fs::symlink;
 
 use e2e::{Aws, BUCKET, Ended, Project, Run, STATE, TERRAFORM, root, say};
 use serde_json::json;
 
-/// A file of the user's is wrong.
+/// One of the user's files is wrong.
 const CONFIG: i32 = 3;
 const WHO: &str = "ada on laptop (process 7)";
 
@@ -41,14 +41,14 @@ impl Grid {
         self.project.world.aws()
     }
 
-    /// What the grid runs.
+    /// The image that the grid runs.
     fn live(&self) -> String {
         let tag = json!([{ "imageTag": self.project.name }]);
         let found = self.aws().ecr("BatchGetImage", &json!({ "repositoryName": "lambda", "imageIds": tag }));
         found["images"][0]["imageId"]["imageDigest"].as_str().unwrap().to_owned()
     }
 
-    /// Somebody else takes the lease.
+    /// Another user takes the lease.
     fn take(&self) {
         let lease = json!({
             "who": WHO, "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
@@ -64,7 +64,7 @@ impl Grid {
         self.aws().s3.get(BUCKET, &key()).is_none()
     }
 
-    /// Waits behind the other one until it has given the lease back.
+    /// Waits for the other holder until it has released the lease.
     fn waits(&self, line: &str) -> Ended {
         self.take();
         let mut run = self.rebuild(line).args("--lock-timeout 120").start();
@@ -107,7 +107,7 @@ fn a_push_and_a_rollback_wait_for_the_lease_or_are_refused_and_give_it_back() {
     let lock = grid.project.world.path("images.lock");
     assert!(std::fs::read_to_string(&lock).unwrap().contains(&grid.live()), "{run}");
 
-    // A hold that cannot be written is told, with the tag moved and the lease given back.
+    // A hold that cannot be written is reported, with the tag moved and the lease released.
     std::fs::remove_file(&lock).unwrap();
     std::fs::create_dir(&lock).unwrap();
     let run = grid.rebuild("--rollback NAME").end();
@@ -118,7 +118,7 @@ fn a_push_and_a_rollback_wait_for_the_lease_or_are_refused_and_give_it_back() {
 #[test]
 fn a_lease_that_is_lost_ends_a_rollback_before_the_tag_moves() {
     if std::env::var_os("SOAK").is_none() {
-        // A lease is looked after each 100 s.
+        // A lease is renewed every 100 s.
         return say("only with SOAK=1: a lease that is lost");
     }
     let Some(grid) = Grid::new() else { return };

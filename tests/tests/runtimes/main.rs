@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use e2e::{Ended, Gate, Project, Run};
 use serde_json::Value;
 
-/// A gate before the project's registry, and the words of the request that it holds: none at first.
+/// A proxy before the project's registry, and the text of the request that it holds: none at first.
 fn gate(project: &Project) -> (Gate, Arc<Mutex<String>>) {
     let held = Arc::new(Mutex::new(String::new()));
     let words = Arc::clone(&held);
@@ -32,13 +32,13 @@ fn action(run: &Ended) -> String {
     run.json()["runtimes"][0]["action"].as_str().unwrap().to_owned()
 }
 
-/// How the project's runtime moved.
+/// The moves of the project's runtime.
 fn moves(project: &Project) -> Vec<Value> {
     let run = rebuild(project, &format!("--builds {} --format json", project.name)).ok();
     run.json()["moves"].as_array().unwrap().clone()
 }
 
-/// The tags without the record of their moves, which each move changes.
+/// The tags without the record of their moves, which changes with each move.
 fn without_record(mut tags: BTreeMap<String, String>) -> BTreeMap<String, String> {
     tags.retain(|tag, _| !tag.ends_with("-history"));
     tags

@@ -1,4 +1,4 @@
-//! Forced rebuilds: whatever ends one, the grid has a whole runtime.
+//! Forced rebuilds: whatever ends one, the grid has a complete runtime.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ e2e::on_each_builder!(
     forced_rebuilds_a_failed_one_and_the_rollback_move_nothing_later,
 );
 
-/// What is held at which point of a forced rebuild, and what the ordinary run after the SIGKILL then does.
+/// The point of a forced rebuild at which it is held, and what the ordinary run after the SIGKILL does.
 const POINTS: [(&str, &str, &str); 7] = [
     ("in the push", "PUT /v2/lambda/blobs/uploads/", "up to date"),
     ("between push and build tag", "PUT /v2/lambda/manifests/NAME-sha256-", "up to date"),
@@ -38,7 +38,7 @@ fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Buil
     for (point, request, next) in [("in the build", "", "up to date")].into_iter().chain(POINTS) {
         let mut run;
         if request.is_empty() {
-            // A step that takes as long as it is let.
+            // A step that lasts until it is released.
             let slow = format!("{DOCKERFILE}RUN echo a-slow-step && sleep 600\n");
             project.write("Dockerfile", &slow);
             run = transfer("REBUILD_RUNTIMES=true -v").start();
@@ -52,11 +52,11 @@ fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Buil
         run.signal(Signal::KILL);
         assert_eq!(run.end().code, None, "{point}");
         held.lock().unwrap().clear();
-        // What it left on the disk, credentials among it, is its own alone: that of the one before is gone.
+        // What it left on the disk, including credentials, is only its own: the files of the previous one are removed.
         assert_eq!((left("tmp"), left("target/xtask/scratch")), (1, 1), "{point}");
         assert_eq!(project.tags()[name], old, "{point}");
 
-        // Nothing is built a second time: no docker is there.
+        // Nothing is built a second time: there is no docker.
         let ordinary = || transfer("--format json").env("PATH", "/nonexistent").ok();
         let run = ordinary();
         assert_eq!(action(&run), next, "{point}: {run}");
@@ -68,7 +68,7 @@ fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Buil
 
     let promoted = project.run(name);
     assert!(promoted.starts_with("hello\n") && promoted != first, "{promoted}");
-    // Each move is on record, once and whole, whatever ended the runs: the first build and two promotions.
+    // Each move is recorded, once and completely, whatever ended the runs: the first build and two promotions.
     let moves = moves(&project);
     assert_eq!(moves.iter().map(|made| &made["to"]).next_back(), Some(&json!(old)), "{moves:?}");
     assert!(moves.windows(2).all(|pair| pair[0]["to"] == pair[1]["from"]), "{moves:?}");
@@ -103,7 +103,7 @@ fn forced_rebuilds_a_failed_one_and_the_rollback_move_nothing_later(builder: Bui
     }
     assert_eq!(builds.len(), 3, "a forced rebuild gives new content");
 
-    // One that fails: the same inputs but for a step that the builder cannot do.
+    // One that fails: the same inputs with a step that the builder cannot do.
     let newest = project.tags();
     project.write("Dockerfile", &format!("{DOCKERFILE}RUN echo the-reason; exit 3\n"));
     project.transfer(host, "REBUILD_RUNTIMES=true").end().failed(10, &["the-reason", name]);
@@ -111,7 +111,7 @@ fn forced_rebuilds_a_failed_one_and_the_rollback_move_nothing_later(builder: Bui
     project.write("Dockerfile", DOCKERFILE);
     ordinary();
 
-    // Back to the build before, and held there until the hold is let go. It is asked for first.
+    // Back to the previous build, and held there until the hold is removed. It asks first.
     let run = rebuild(&project, &format!("--rollback {name}")).end();
     run.failed(
         6,

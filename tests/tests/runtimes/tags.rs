@@ -1,4 +1,4 @@
-//! What moves a tag that the grid runs, and what comes before it moves.
+//! What moves a tag that the grid runs, and what happens before it moves.
 
 use e2e::Project;
 
@@ -16,14 +16,14 @@ fn a_rollback_whose_hold_cannot_be_written_says_what_is_in_place_and_what_to_wri
     let run = project.xtask("").arg("--registry").arg(gate.host());
     let run = run.args("rebuild-runtimes --yes --rollback").arg(name).start();
     gate.wait();
-    // While the tag is on its way, the file becomes one that nobody can write.
+    // While the tag is being moved, the file becomes unwritable.
     let lock = project.world.path("images.lock");
     std::fs::create_dir(&lock).unwrap();
     gate.cut();
     let run = run.end();
     run.failed(3, &[&format!("lambda:{name} is {name}-sha256-"), "images.lock could not be written"]);
     assert_eq!(project.tags()[name], first, "{run}");
-    // The lines that the hint gives are what helps.
+    // The lines in the hint solve the problem.
     let lines: Vec<&str> =
         run.stderr.lines().skip_while(|line| !line.contains("put these lines into")).collect();
     let lines: String = lines[1..].iter().map(|line| format!("{}\n", line.trim_start())).collect();
@@ -57,7 +57,7 @@ fn a_pushed_build_is_asked_for_and_tried_before_the_tag_moves() {
         &[name, "it ended before it answered", "the-reason", "the grid keeps its present runtime"],
     );
     assert_eq!(project.tags(), before, "{run}");
-    // Nothing to do, and nobody is asked: what is in place is tried.
+    // Nothing to do, and no question: the existing build is tested.
     project.write("start", answers);
     let run = push("--smoke").ok();
     assert!(run.stderr.contains(&format!("{name} answered HTTP 200: {{}}")), "{run}");

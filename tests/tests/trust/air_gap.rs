@@ -1,4 +1,4 @@
-//! Signatures on their way through an air gap, in the file.
+//! Signatures through an air gap, in the file.
 
 use std::sync::atomic::Ordering;
 
@@ -26,7 +26,7 @@ fn through_an_air_gap_comes_only_what_is_signed_or_locked() {
     shelf.tag(named(&index), &holder.sign(named(&index)));
     export().ok();
 
-    // Where nothing is remembered, the file itself has to show it, or the lock.
+    // Without results of earlier runs, the file itself has to contain the signature, or the lock the digest.
     std::fs::remove_dir_all(place.world.path("target")).unwrap();
     let import = || {
         let run = place.run(&format!("import-images --auto-approve --registry {}", place.target.host()));
@@ -59,7 +59,7 @@ fn a_file_s_signatures_are_verified_when_it_is_imported() {
     let layout = place.world.path("layout");
     place.run("export-images --from-sources").arg(&layout).ok();
     let import = || {
-        // Nothing is remembered: only the file can show it.
+        // Without results of earlier runs, only the file can show it.
         let remembered = place.world.path("target");
         if remembered.exists() {
             std::fs::remove_dir_all(remembered).unwrap();
@@ -86,7 +86,7 @@ fn a_file_s_signatures_are_verified_when_it_is_imported() {
     let list = named(&two).replace(':', "-");
     entries(&|entry| !entry.contains(&bundle) && !entry.contains(&list));
     refused("bundled:2", "it has no signature");
-    // The file is whole, and the key is another one.
+    // The file is complete, and the key is another one.
     std::fs::write(layout.join("index.json"), &index).unwrap();
     place.file("cosign.pub", &KeyHolder::new().public());
     refused("tagged:1", "it is signed by another key than cosign.pub");

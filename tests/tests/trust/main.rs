@@ -1,4 +1,4 @@
-//! `[trust]`: nothing is copied, locked or built upon unless its signature holds for exactly its digest.
+//! `[trust]`: nothing is copied, locked or used as a base unless it has a valid signature for exactly its digest.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -20,7 +20,7 @@ struct Place {
     world: World,
     source: DebianRegistry,
     target: DebianRegistry,
-    /// How often anybody else was asked for anything.
+    /// The number of requests to other hosts.
     others: Arc<AtomicUsize>,
     proxy: String,
 }
@@ -36,7 +36,7 @@ impl Place {
         let proxy = format!("http://{}", listener.local_addr().unwrap());
         let others = Arc::<AtomicUsize>::default();
         let seen = Arc::clone(&others);
-        // It hangs up: whoever asks is counted and gets nothing.
+        // It closes the connection: each request is counted and gets no answer.
         std::thread::spawn(move || {
             listener.incoming().for_each(|_| {
                 seen.fetch_add(1, Ordering::SeqCst);
@@ -50,7 +50,7 @@ impl Place {
         Shelf::new(self.source.host(), "team/x")
     }
 
-    /// Writes images.toml: the image `team/x:1` of the source, and this rule for all that is there.
+    /// Writes images.toml: the image `team/x:1` of the source, and this rule for all images there.
     fn rule(&self, rule: &str) {
         self.list("img = { source = \"SOURCE/team/x:1\", platforms = \"all\" }\n[runtimes]", rule);
     }
@@ -68,7 +68,7 @@ impl Place {
         self.world.write(&format!("grid/{name}"), text);
     }
 
-    /// `xtask` with this target. Loopback is reached directly, and all else through a proxy that counts.
+    /// `xtask` with this target. Loopback is reached directly, and everything else through a proxy that counts.
     fn run(&self, line: &str) -> Run {
         let run = self.world.bare().env("HTTPS_PROXY", &self.proxy).env("HTTP_PROXY", &self.proxy);
         run.arg("--images").arg(self.world.path("grid/images.toml")).args(line)
@@ -78,7 +78,7 @@ impl Place {
         self.run(&format!("transfer-images --auto-approve --registry {} {words}", self.target.host()))
     }
 
-    /// A run that is refused with these words, before anything is written to the target, whatever the run is.
+    /// A run that is refused with this text before anything is written to the target, whatever the command is.
     fn refused(&self, what: &str, words: &str) {
         for line in ["", "--dry-run", "--keep-going"] {
             let ended = self.transfer(line).end().with_code(REFUSED);
@@ -110,7 +110,7 @@ fn an_image_that_the_key_did_not_sign_is_refused_by_name_before_anything_is_writ
     shelf.tag(image, &holder.sign(&elsewhere));
     place.refused("moved from another digest", &format!("its signature is for {elsewhere}"));
 
-    // The rightly signed one, of which somebody changed a layer.
+    // The correctly signed one, with a changed layer.
     shelf.tag(image, &holder.sign(image));
     shelf.image(Some("1"), b"two");
     place.refused("a tampered layer", "it has no signature");
@@ -185,7 +185,7 @@ fn a_signed_image_is_copied_with_its_signature_and_asked_for_once() {
     shelf.tag(named(&one), &holder.sign(named(&one)));
     let two = shelf.image(Some("2"), b"two");
     let bundle = shelf.attach(&two, &holder.bundle(named(&two)));
-    // The index is signed, and the image of one platform is chosen out of it.
+    // The index is signed, and the image of one platform is selected from it.
     let [index, child] = shelf.index("3", b"three");
     shelf.tag(named(&index), &holder.sign(named(&index)));
 
@@ -202,7 +202,7 @@ fn a_signed_image_is_copied_with_its_signature_and_asked_for_once() {
     assert!(at("bundled").read(&named(&two).replace(':', "-")).is_some());
     assert!(at("child").read(named(&child)).is_some());
 
-    // From then on nobody is asked for a signature: one that would be is held, and the run would not end.
+    // After that no signature is requested: such a request would be held, and the run would not end.
     let gate =
         Gate::before(place.source.host(), |line| line.contains(".sig ") || line.contains("/referrers/"));
     let run = || place.transfer(&format!("--upstream {}=http://{}", place.source.host(), gate.host()));
@@ -214,7 +214,7 @@ fn a_signed_image_is_copied_with_its_signature_and_asked_for_once() {
         assert_eq!((&image["signed"], &image["signed_by"]), (&true.into(), &"cosign.pub".into()), "{listed}");
     }
 
-    // Another key: what the old one signed no longer counts, although nothing is to be copied.
+    // Another key: signatures of the old one are no longer valid, although nothing is to be copied.
     place.file("cosign.pub", &KeyHolder::new().public());
     let refused = place.transfer("").end().with_code(REFUSED);
     assert_eq!(refused.stderr.matches("caused by: ").count(), 3, "{refused}");
@@ -258,7 +258,7 @@ fn where_a_get_is_a_pull_none_is_spent_on_a_signature_that_is_not_there_and_one_
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());
     let image = shelf.image(Some("1"), b"one");
-    // What is asked for is let through, and heard of; what is no pull is not told.
+    // Requests are forwarded and recorded; those that are not pulls are not recorded.
     let asked = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&asked);
     let gate = Gate::before(place.source.host(), move |line| {
@@ -281,7 +281,7 @@ fn where_a_get_is_a_pull_none_is_spent_on_a_signature_that_is_not_there_and_one_
     let listed = place.run(&format!("list-images --registry {}", place.target.host())).ok();
     assert!(listed.stdout.contains("not signed"), "{listed}");
     place.run("lock").end().with_code(REFUSED);
-    // Both read the image itself.
+    // Both requests read the image itself.
     let lines = reads();
     assert!(lines.iter().all(|line| line.contains(named(&image))), "{lines:?}");
 
@@ -290,7 +290,8 @@ fn where_a_get_is_a_pull_none_is_spent_on_a_signature_that_is_not_there_and_one_
     assert_eq!(plan["pulls"][0]["needed"], 2, "the signature, to verify it, and the image: {plan}");
     assert_eq!(reads().len(), 2);
     place.transfer("").ok();
-    // This registry does not say how much is left, so what the plan read is not kept: the image once more, and its signature.
+    // This registry does not report how many pulls are left, so what the plan read is not kept: the image is read once more, and
+    // its signature.
     assert_eq!(reads().len(), 2);
 }
 
@@ -307,7 +308,7 @@ fn a_bundle_of_cosign_3_holds_by_its_timestamp_without_anybody_being_asked() {
     let ended = place.transfer("--format json").ok().json();
     assert_eq!(ended["images"][0]["signed_by"], job, "{ended}");
     assert!(Shelf::new(place.target.host(), "img").read(&found).is_some());
-    // The same of another image.
+    // The same for another image.
     shelf.attach(&shelf.image(Some("1"), b"two"), &bundle);
     let refused = place.transfer("").end().with_code(REFUSED);
     assert!(refused.stderr.contains(&format!("its signature is for {}", named(&image))), "{refused}");

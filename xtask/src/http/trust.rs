@@ -152,7 +152,7 @@ mod tests {
         params(name, is_ca, years).self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
-    /// The result for a server that shows `shown`, if the user named `named`.
+    /// The result for a server that presents `shown`, if the user has named `named`.
     fn verdict(shown: &CertificateDer<'static>, named: &[&CertificateDer<'static>]) -> Result<(), Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
