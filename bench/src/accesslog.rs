@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_told_apart_and_bytes_added_up() {
+    fn requests_are_distinguished_and_bytes_added_up() {
         let log = r#"
 127.0.0.1 - - [22/Nov/2026:12:00:00 +0000] "GET /v2/ HTTP/1.1" 200 2 "" "skopeo/1.9.3"
 127.0.0.1 - - [22/Nov/2026:12:00:00 +0000] "HEAD /v2/a/b/manifests/1.0 HTTP/1.1" 404 99 "" "x"
@@ -157,7 +157,7 @@ not a line of the log
     }
 
     #[test]
-    fn a_stretch_without_requests_is_none() {
+    fn a_time_without_requests_has_no_entries() {
         assert_eq!(count("", &HashMap::new()).short(), "none");
     }
 }

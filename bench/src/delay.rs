@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bytes_arrive_whole_and_late_and_opening_costs_a_round_trip() {
+    async fn bytes_arrive_complete_and_late_and_connecting_costs_a_round_trip() {
         let delay = Duration::from_millis(20);
         let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = echo.local_addr().unwrap();

@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_link_needs() {
+    fn the_programs_that_a_link_needs() {
         assert_eq!(Kind::Loopback.needs(1, 1), None);
         assert!((Kind::Gigabit.needs(125_000_000, 15).unwrap() - 1.6).abs() < 1e-9);
         assert!((Kind::Slow.needs(125_000_000, 0).unwrap() - 10.0).abs() < 1e-9);

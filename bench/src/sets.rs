@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn fifty_small_images_have_theirs() {
+    fn the_set_of_fifty_small_images_has_its_shape() {
         let (blobs, pairs, unique, all) = figures(&small());
         assert_eq!((blobs, pairs), (162, 350));
         assert!((unique - 24.4).abs() < 0.3, "{unique}");
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_set_is_found_again_and_complete() {
+    fn a_created_set_is_found_again_and_complete() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().join("store"));
         let catalog = make(Set::Smoke, &store, dir.path()).unwrap();
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filled_store_has_no_fault_and_a_spoilt_one_has() {
+    fn a_filled_store_is_valid_and_a_damaged_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let source = Store::new(dir.path().join("source"));
         let catalog = make(Set::Smoke, &source, dir.path()).unwrap();

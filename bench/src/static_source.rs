@@ -106,7 +106,7 @@ mod tests {
     use crate::content::Blob;
 
     #[test]
-    fn a_set_is_handed_out_by_tag_and_by_digest() {
+    fn a_set_is_served_by_tag_and_by_digest() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().join("store"));
         let catalog = crate::sets::make(Set::Smoke, &store, dir.path()).unwrap();

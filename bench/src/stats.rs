@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_taken_within_a_round() {
+    fn ratios_are_computed_within_a_round() {
         let a = [(0, 2.0), (1, 30.0), (2, 4.0)];
         let b = [(0, 1.0), (1, 10.0), (3, 1.0)];
         assert_eq!(pairwise(&a, &b), Some(2.5));
@@ -68,13 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn rounds_are_compared_each_with_its_own() {
+    fn each_round_is_compared_with_itself() {
         assert_eq!(lost(&[(0, 2.0), (1, 2.0), (2, 2.0)], &[(0, 1.0), (1, 3.0), (3, 1.0)]), (1, 2));
         assert_eq!(lost(&[], &[(0, 1.0)]), (0, 0));
     }
 
     #[test]
-    fn noise_is_what_a_fair_coin_does() {
+    fn differences_of_a_fair_coin_are_noise() {
         // 8 of 9 or more: 10 of 512; 7 or more: 46 of 512. 5 of 5: 1 of 32.
         assert_eq!([0, 1, 4, 5, 9, 20].map(noise), [0, 1, 4, 4, 7, 14]);
     }

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_as_the_schema_says_is_found() {
+    fn deviations_from_the_schema_are_found() {
         let good = json!({
             "version": 1, "command": "prune", "exit_code": 0, "errors": [], "repositories": [], "rules": ["x"], "templates": [],
             "kept": [], "changed": null,

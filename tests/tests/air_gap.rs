@@ -73,7 +73,7 @@ fn unchanged(ended: &Ended) -> bool {
 }
 
 #[test]
-fn what_is_exported_is_imported_without_a_network_and_every_digest_is_the_same() {
+fn an_export_is_imported_without_a_network_with_equal_digests() {
     if !programs(&["skopeo"]) {
         return;
     }
@@ -124,7 +124,7 @@ fn what_is_exported_is_imported_without_a_network_and_every_digest_is_the_same()
 }
 
 #[test]
-fn a_killed_export_goes_on_where_it_was() {
+fn a_killed_export_is_continued() {
     let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;
     };
@@ -162,7 +162,7 @@ fn a_killed_export_goes_on_where_it_was() {
 }
 
 #[test]
-fn only_what_changed_since_a_lock_is_exported() {
+fn only_changes_since_a_lock_are_exported() {
     let Some((world, registry)) = transferred() else { return };
     at(&world, &registry, "lock").ok();
     let lock = std::fs::read_to_string(world.path("images.lock")).unwrap();
@@ -185,7 +185,7 @@ fn only_what_changed_since_a_lock_is_exported() {
 }
 
 #[test]
-fn a_layout_that_skopeo_wrote_is_imported() {
+fn a_layout_written_by_skopeo_is_imported() {
     if !programs(&["skopeo"]) {
         return;
     }
@@ -229,7 +229,7 @@ fn flip(file: &Path) {
 }
 
 #[test]
-fn the_emulated_account_takes_what_it_gave() {
+fn the_emulated_account_imports_its_own_export() {
     let Some(world) = World::small_grid() else { return };
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();
@@ -248,7 +248,7 @@ fn the_emulated_account_takes_what_it_gave() {
 }
 
 #[test]
-fn a_runtime_goes_along_and_is_not_built_again() {
+fn a_runtime_is_exported_too_and_not_built_again() {
     let Some(project) = Project::new() else { return };
     let host = project.registry.host().to_owned();
     project.transfer(&host, "").ok();

@@ -80,7 +80,7 @@ fn an_unknown_or_an_empty_variable_is_refused_by_name() {
 }
 
 #[test]
-fn all_that_is_wrong_with_images_toml_is_said_at_once_with_its_place() {
+fn all_mistakes_in_images_toml_are_reported_at_once_with_their_place() {
     let Some(world) = world(
         r#"schema_version = 1
 colour = "blue"
@@ -121,7 +121,7 @@ fn an_images_toml_that_is_missing_is_named() {
 }
 
 #[test]
-fn a_missing_state_bucket_is_named_and_not_made_unasked() {
+fn a_missing_state_bucket_is_named_and_not_created_unasked() {
     let Some(world) = world(ONE) else { return };
     if !programs(&["terraform"]) {
         return;
@@ -135,7 +135,7 @@ fn a_missing_state_bucket_is_named_and_not_made_unasked() {
 }
 
 #[test]
-fn without_credentials_the_ways_to_get_some_are_named() {
+fn missing_credentials_have_hints() {
     let Some(world) = world(ONE) else { return };
     for command in ["transfer-images", "init-images", "list-images", "ecr-login", "destroy-images"] {
         let run = world
@@ -194,7 +194,7 @@ fn a_terraform_that_is_too_old_or_missing_is_found_before_anything_is_changed() 
 }
 
 #[test]
-fn a_state_that_another_run_has_locked_says_who_and_how_to_release_it() {
+fn a_locked_state_is_reported_with_its_holder_and_how_to_release_it() {
     let Some(world) = initialised(ONE) else { return };
     let lock = json!({
         "ID": "11111111-2222-3333-4444-555555555555", "Operation": "OperationTypeApply", "Info": "", "Who": "ada@laptop",
@@ -219,7 +219,7 @@ fn a_state_that_another_run_has_locked_says_who_and_how_to_release_it() {
 }
 
 #[test]
-fn a_transfer_that_goes_on_elsewhere_is_named_with_the_end_of_its_lease() {
+fn a_running_transfer_is_reported_with_the_end_of_its_lease() {
     let Some(world) = initialised(ONE) else { return };
     let lease = json!({
         "who": "ada on laptop (process 7)", "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
@@ -233,7 +233,7 @@ fn a_transfer_that_goes_on_elsewhere_is_named_with_the_end_of_its_lease() {
 }
 
 #[test]
-fn any_answer_but_yes_and_no_answer_change_nothing() {
+fn only_the_answer_yes_changes_anything() {
     let Some(world) = initialised(ONE) else { return };
     for answer in ["no\n", "y\n", "\n", "YES\n"] {
         let run = world.xtask("transfer-images").stdin(answer).end();
@@ -268,7 +268,7 @@ fn ctrl_c_at_the_question_changes_nothing() {
 }
 
 #[test]
-fn another_grids_state_is_not_taken_over() {
+fn another_grids_state_is_not_adopted() {
     let Some(world) = initialised(ONE) else { return };
     let state = json!({
         "version": 4, "terraform_version": "1.11.4", "serial": 1, "lineage": "11111111-2222-3333-4444-555555555555",
@@ -287,7 +287,7 @@ fn another_grids_state_is_not_taken_over() {
 }
 
 #[test]
-fn a_state_that_opentofu_has_encrypted_is_not_taken_for_an_empty_one() {
+fn a_state_encrypted_by_opentofu_is_not_treated_as_empty() {
     let Some(world) = initialised(ONE) else { return };
     let state = json!({
         "serial": 1, "lineage": "11111111-2222-3333-4444-555555555555", "meta": { "key_provider.pbkdf2.k": "eyJ9" },

@@ -218,7 +218,7 @@ fn every_edit_is_in_the_image(builder: Builder) {
 
 /// The same with one of the two protections disabled, and with both disabled: then a commonly used builder builds old files.
 #[test]
-fn control_a_builder_that_has_seen_the_context_builds_old_files() {
+fn control_without_protections_builders_build_old_files() {
     if std::env::var_os("SOAK").is_none() {
         return;
     }
@@ -277,7 +277,7 @@ fn an_ignore_file_is_applied_once_and_copied_as_it_is(builder: Builder) {
 
 /// Ten runtimes with a file of 1 GiB in their context.
 #[test]
-fn a_large_file_is_read_once_and_piece_by_piece() {
+fn a_large_file_is_read_once_and_in_pieces() {
     let Some(project) = Project::new() else { return };
     let large = std::fs::File::create(project.world.path("project/runtimes/large")).unwrap();
     large.set_len(1 << 30).unwrap();

@@ -37,7 +37,7 @@ fn counted<const N: usize>(calls: [(&str, usize); N]) -> BTreeMap<String, usize>
 }
 
 #[test]
-fn many_tags_of_a_repository_cost_a_call_or_two() {
+fn many_tags_of_a_repository_cost_one_or_two_calls() {
     const TAGS: usize = 150;
     let Some(world) = World::grid(&images(TAGS)) else { return };
     world.xtask(INIT).ok();

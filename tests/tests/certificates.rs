@@ -200,7 +200,7 @@ fn files(files: &[(&'static str, &str)]) -> Setup {
 }
 
 #[test]
-fn a_server_is_believed_by_any_file_that_the_user_may_name() {
+fn a_server_is_trusted_by_any_kind_of_certificate_file() {
     let Some(world) = World::new(Images::Small) else { return };
     let user = User(world);
     let company = Company::new("the company");
@@ -227,7 +227,7 @@ fn a_server_is_believed_by_any_file_that_the_user_may_name() {
 }
 
 #[test]
-fn a_server_that_is_not_believed_is_told_at_once_with_the_file_that_mends_it() {
+fn an_untrusted_server_is_reported_at_once_with_the_file_to_add() {
     let Some(world) = World::new(Images::Small) else { return };
     let user = User(world);
     let (company, other) = (Company::new("the company"), Company::new("another one"));
@@ -254,7 +254,7 @@ fn a_server_that_is_not_believed_is_told_at_once_with_the_file_that_mends_it() {
 }
 
 #[test]
-fn a_client_certificate_is_shown_to_the_host_that_it_is_for() {
+fn a_client_certificate_is_only_sent_to_its_host() {
     let Some(world) = World::new(Images::Small) else { return };
     let user = User(world);
     let (company, other) = (Company::new("the company"), Company::new("another one"));

@@ -130,7 +130,7 @@ fn run(world: &World, line: &str) -> Run {
 }
 
 #[test]
-fn every_client_takes_the_proxy_and_trusts_its_ca() {
+fn every_client_uses_the_proxy_and_trusts_its_ca() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let company = Company::start();
@@ -200,7 +200,7 @@ fn no_proxy_and_this_machine_are_reached_without_the_proxy() {
 }
 
 #[test]
-fn a_variable_that_leads_nowhere_is_named_and_its_password_is_not() {
+fn an_unusable_proxy_variable_is_named_without_its_password() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let junk = world.write("junk.pem", "-----BEGIN CERTIFICATE-----\nno base64\n-----END CERTIFICATE-----\n");

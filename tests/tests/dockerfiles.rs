@@ -195,9 +195,9 @@ fn client(engine: &Engine, config: &Path) -> Command {
     client
 }
 
-on_each_builder!(docker_takes_from_elsewhere_what_the_build_key_covers);
+on_each_builder!(everything_that_docker_fetches_is_in_the_build_key);
 
-fn docker_takes_from_elsewhere_what_the_build_key_covers(builder: Builder) {
+fn everything_that_docker_fetches_is_in_the_build_key(builder: Builder) {
     // The image store makes no difference for the requests.
     if builder == Builder::BuildxContainerd {
         return;
@@ -305,7 +305,7 @@ fn clean(engine: &Engine, host: &str) {
 
 /// BuildKit's own checks (<https://docs.docker.com/reference/build-checks/>) have no warning for the runtimes' Dockerfile.
 #[test]
-fn buildkit_warns_of_nothing_in_the_runtimes_dockerfile() {
+fn buildkit_has_no_warnings_for_the_runtimes_dockerfile() {
     let Some(engine) = Builder::Buildx.engine() else { return };
     let config = tempfile::tempdir().unwrap();
     engine.configure(config.path());

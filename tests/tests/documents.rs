@@ -36,7 +36,7 @@ fn sources() -> String {
 }
 
 #[test]
-fn the_messages_that_are_explained_are_said() {
+fn the_explained_messages_exist() {
     let sources = sources();
     let page = read(&root().join("docs/troubleshooting.md"));
     let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
@@ -72,7 +72,7 @@ fn command_lines(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_commands_on_the_pages_are_taken() {
+fn the_commands_on_the_pages_are_accepted() {
     let Some(world) = World::new(Images::Small) else { return };
     let mut tried = 0;
     for page in pages() {
@@ -102,7 +102,7 @@ fn codes(line: &str) -> &'static [i32] {
 }
 
 #[test]
-fn the_commands_on_the_pages_do_what_they_are_there_for_one_after_another() {
+fn the_commands_on_the_pages_work_in_order() {
     let Some(world) = World::grid("schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n") else {
         return;
     };
@@ -131,7 +131,7 @@ fn the_commands_on_the_pages_do_what_they_are_there_for_one_after_another() {
 }
 
 #[test]
-fn the_links_on_the_pages_lead_somewhere() {
+fn the_links_on_the_pages_work() {
     let mut followed = 0;
     for page in pages() {
         let text = read(&page);

@@ -149,7 +149,7 @@ fn nothing_is_written_by_the_dry_run_of_any_command() {
 }
 
 #[test]
-fn nothing_is_written_before_the_yes_whatever_there_is_to_put_right() {
+fn nothing_is_written_before_the_confirmation() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     let aws = world.aws();

@@ -17,7 +17,7 @@ fn transferred(images: &str) -> Option<World> {
 }
 
 #[test]
-fn an_archived_image_is_told_and_a_copy_restores_it() {
+fn an_archived_image_is_reported_and_a_copy_restores_it() {
     let Some(world) = transferred(IMAGES) else { return };
     let aws = world.aws();
     let id = json!({ "imageTag": "2.11.2" });
@@ -46,7 +46,7 @@ fn an_archived_image_is_told_and_a_copy_restores_it() {
 }
 
 #[test]
-fn a_new_region_gets_what_is_there_already() {
+fn replication_to_a_new_region_includes_existing_images() {
     let Some(world) = transferred(IMAGES) else { return };
     let aws = world.aws();
     let started = || {
@@ -72,7 +72,7 @@ fn a_new_region_gets_what_is_there_already() {
 }
 
 #[test]
-fn what_is_primed_is_imported_with_its_layers() {
+fn a_primed_image_is_imported_with_its_layers() {
     let primed = "prime = [\"ecr-public/sam/build-python3.11:1\"]\n";
     let images = IMAGES.replacen('\n', &format!("\n{primed}"), 1);
     let Some(world) = transferred(&format!("{images}[pull_through]\necr-public = \"public.ecr.aws\"\n"))
@@ -92,7 +92,7 @@ fn what_is_primed_is_imported_with_its_layers() {
 }
 
 #[test]
-fn what_is_primed_waits_as_copies_do() {
+fn priming_waits_like_copies() {
     let prime = "prime = [\"ecr-public/sam/build-python3.11:1\"]\n";
     let images = IMAGES.replacen('\n', &format!("\n{prime}"), 1);
     let rules = "[pull_through]\necr-public = \"public.ecr.aws\"\n[min_age]\n\"public.ecr.aws/*\" = \"3d\"\n";
@@ -116,7 +116,7 @@ fn what_is_primed_waits_as_copies_do() {
 }
 
 #[test]
-fn what_is_primed_and_nobody_signed_is_refused_before_anything_is_written() {
+fn an_unsigned_primed_image_is_refused_before_anything_is_written() {
     let prime = "prime = [\"ecr-public/sam/build-python3.11:1\"]\n";
     let images = IMAGES.replacen('\n', &format!("\n{prime}"), 1);
     let rules = "[pull_through]\necr-public = \"public.ecr.aws\"\n\

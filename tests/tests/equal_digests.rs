@@ -279,7 +279,7 @@ fn push_base(project: &Project) {
 }
 
 #[test]
-fn equal_digests_whatever_builds_and_how_often() {
+fn equal_digests_for_every_builder_and_repetition() {
     if !programs(&["skopeo", "tar", "diff"]) {
         return;
     }
@@ -304,7 +304,7 @@ fn equal_digests_whatever_builds_and_how_often() {
 
 /// The runtimes' own Dockerfile, whose package manager writes the time of the build to many places.
 #[test]
-fn equal_digests_where_a_package_manager_ran() {
+fn equal_digests_with_a_package_manager() {
     if !programs(&["skopeo", "tar", "diff"]) || !docker() {
         return;
     }

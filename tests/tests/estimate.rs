@@ -8,7 +8,7 @@ const SIZE: usize = 1_500_000;
 const RATE: f64 = 1_000_000.0;
 
 #[test]
-fn a_plan_says_how_long_it_takes_where_an_earlier_run_on_this_machine_tells() {
+fn a_plan_has_an_estimate_after_an_earlier_run_on_this_machine() {
     let Some(world) = World::new(Images::Small) else { return };
     let (Some(source), Some(target), Some(other)) =
         (DebianRegistry::start(), DebianRegistry::start(), DebianRegistry::start())

@@ -18,7 +18,7 @@ fn initialised(images: &str) -> Option<World> {
 }
 
 #[test]
-fn a_rule_that_leads_elsewhere_is_refused_before_anything_is_done() {
+fn a_rule_with_another_upstream_is_refused_before_any_change() {
     let Some(world) = initialised(IMAGES) else { return };
     let aws = world.aws();
     let rule = |upstream: &str| json!({ "ecrRepositoryPrefix": "clash", "upstreamRegistryUrl": upstream });
@@ -69,7 +69,7 @@ fn a_rule_that_leads_elsewhere_is_refused_before_anything_is_done() {
 }
 
 #[test]
-fn repositories_of_somebody_else_s_are_shown_as_they_are_and_a_dead_key_stops_the_run() {
+fn other_owners_repositories_are_shown_and_a_disabled_key_stops_the_run() {
     let images = format!(
         "{IMAGES}[repositories]\nextra = [\"awshpc\", \"submitter\"]\npull_accounts = [\"210987654321\"]\n"
     );
@@ -114,7 +114,7 @@ fn repositories_of_somebody_else_s_are_shown_as_they_are_and_a_dead_key_stops_th
 }
 
 #[test]
-fn a_policy_that_somebody_else_wrote_is_not_overwritten() {
+fn another_owners_policy_is_not_overwritten() {
     let Some(world) = initialised(IMAGES) else { return };
     let aws = world.aws();
     world.xtask("auto-transfer-images").ok();
@@ -164,7 +164,7 @@ fn a_policy_that_somebody_else_wrote_is_not_overwritten() {
 }
 
 #[test]
-fn a_secret_or_a_replication_in_the_wrong_place_is_refused_before_anything_is_done() {
+fn a_misplaced_secret_or_replication_is_refused_before_any_change() {
     let arn = |region: &str, account: &str| {
         format!("arn:aws:secretsmanager:{region}:{account}:secret:ecr-pullthroughcache/x")
     };
@@ -191,7 +191,7 @@ fn a_secret_or_a_replication_in_the_wrong_place_is_refused_before_anything_is_do
 }
 
 #[test]
-fn a_tag_that_may_not_move_is_told_with_the_plan() {
+fn an_immutable_tag_is_reported_with_the_plan() {
     let Some(world) = initialised(IMAGES) else { return };
     let aws = world.aws();
     world.xtask("auto-transfer-images").ok();
@@ -220,7 +220,7 @@ fn a_tag_that_may_not_move_is_told_with_the_plan() {
 }
 
 #[test]
-fn a_grid_is_built_again_whose_key_others_needed() {
+fn a_grid_whose_key_others_needed_is_created_again() {
     let Some(world) = World::grid(&IMAGES.replace("clash = \"quay.io\"\n", "")) else { return };
     let b = "TAG=b --state-key .terraform/b.tfstate";
     world.xtask("init-images --create-state-bucket TAG=a").ok();

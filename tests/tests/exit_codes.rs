@@ -38,7 +38,7 @@ fn world() -> Option<(World, DebianRegistry)> {
 }
 
 #[test]
-fn a_dry_run_that_goes_on_ends_as_the_real_run_would() {
+fn a_dry_run_with_keep_going_has_the_real_runs_exit_code() {
     let Some((mut world, target)) = world() else { return };
     let real = format!("http://{}/docker.io", world.sources.host);
     world.sources.route("docker.io", format!("http://{}", nobody()));
@@ -82,7 +82,7 @@ fn takes_nothing() -> String {
 }
 
 #[test]
-fn changed_is_false_where_everything_that_was_tried_failed() {
+fn changed_is_false_if_everything_failed() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let target = takes_nothing();
@@ -91,7 +91,7 @@ fn changed_is_false_where_everything_that_was_tried_failed() {
 }
 
 #[test]
-fn what_was_not_compared_is_not_called_the_same() {
+fn an_image_that_was_not_compared_is_not_called_the_same() {
     let Some((mut world, target)) = world() else { return };
     at(&world, target.host(), "transfer-images --auto-approve").ok();
     let upstream =
@@ -116,7 +116,7 @@ fn what_was_not_compared_is_not_called_the_same() {
 }
 
 #[test]
-fn lock_check_asks_upstream_and_tells_a_moved_name_from_silence() {
+fn lock_check_distinguishes_a_moved_tag_from_no_answer() {
     let Some((mut world, _target)) = world() else { return };
     world.sourced().args("lock --check").end().failed(CONFIG, &["images.lock", "cargo xtask lock`"]);
     world.sourced().args("lock").ok();
@@ -137,7 +137,7 @@ fn lock_check_asks_upstream_and_tells_a_moved_name_from_silence() {
 }
 
 #[test]
-fn other_platforms_are_not_a_move_of_upstream() {
+fn other_platforms_are_not_a_change_of_upstream() {
     let Some((world, target)) = world() else { return };
     let keda = |platforms: &str| {
         let line = format!(
@@ -211,7 +211,7 @@ fn fits(run: &Ended) {
 }
 
 #[test]
-fn a_login_that_does_not_reach_its_registry_is_the_registrys_failure() {
+fn a_login_to_an_unreachable_registry_is_a_registry_failure() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     std::fs::create_dir(world.path("bin")).unwrap();
@@ -237,7 +237,7 @@ fn a_login_that_does_not_reach_its_registry_is_the_registrys_failure() {
 }
 
 #[test]
-fn a_login_that_is_not_needed_or_cannot_be_had_is_told_as_that() {
+fn an_unneeded_or_impossible_login_is_reported() {
     let Some(world) = World::new(Images::Small) else { return };
     world.xtask("local up").ok();
     let helper = serde_json::json!({ "credHelpers": { world.aws().host: "ecr-login" } });
@@ -257,7 +257,7 @@ fn a_login_that_is_not_needed_or_cannot_be_had_is_told_as_that() {
 }
 
 #[test]
-fn another_registry_is_refused_where_only_the_account_is_meant() {
+fn another_registry_is_refused_for_commands_of_the_account() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     for command in [

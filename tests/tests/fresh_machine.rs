@@ -136,7 +136,7 @@ fn soak(what: &str) -> bool {
 }
 
 #[test]
-fn without_docker_client_and_engine_are_installed_and_the_engine_is_ended_with_the_rest() {
+fn without_docker_client_and_engine_are_installed_and_stopped_at_the_end() {
     let Some(machine) = machine(Docker::None) else { return };
     assert!(!has(&machine, "docker") && !has(&machine, "dockerd"));
     let user = user(&machine, &[]);
@@ -158,7 +158,7 @@ fn without_docker_client_and_engine_are_installed_and_the_engine_is_ended_with_t
 }
 
 #[test]
-fn with_the_client_alone_the_engine_is_installed() {
+fn with_only_the_client_the_engine_is_installed() {
     let Some(machine) = machine(Docker::Client) else { return };
     assert!(has(&machine, "docker") && !has(&machine, "dockerd"));
     let user = user(&machine, &[]);
@@ -169,7 +169,7 @@ fn with_the_client_alone_the_engine_is_installed() {
 }
 
 #[test]
-fn a_stopped_engine_is_started_even_where_path_lacks_the_systems_own_programs() {
+fn a_stopped_engine_is_started_even_if_path_lacks_system_programs() {
     if !soak("docker.io installed and stopped") {
         return;
     }
@@ -227,12 +227,12 @@ fn from_nothing(release: &str) {
 }
 
 #[test]
-fn on_a_new_bookworm_with_rust_and_terraform_alone() {
+fn on_a_new_bookworm_with_only_rust_and_terraform() {
     from_nothing("bookworm");
 }
 
 #[test]
-fn on_a_new_trixie_with_rust_and_terraform_alone() {
+fn on_a_new_trixie_with_only_rust_and_terraform() {
     from_nothing("trixie");
 }
 
@@ -241,7 +241,7 @@ fn has_certificates(machine: &Machine) -> bool {
 }
 
 #[test]
-fn a_machine_without_certificates_does_what_needs_no_tls() {
+fn a_machine_without_certificates_does_everything_without_tls() {
     let _ = built();
     let Some(machine) = Machine::new(Docker::Stopped) else { return };
     e2e::read(machine.command("rm").args(["-rf", "/etc/ssl/certs", "/usr/share/ca-certificates"]));
@@ -250,7 +250,7 @@ fn a_machine_without_certificates_does_what_needs_no_tls() {
 }
 
 #[test]
-fn the_tests_themselves_run_where_docker_was_missing() {
+fn the_tests_run_on_a_machine_without_docker() {
     if std::env::var_os(e2e::COMPLETE).is_none() {
         // The tests of the whole workspace are compiled inside: `cargo xtask test` has done that already.
         say("only under `cargo xtask test`: the tests on a machine without docker");
@@ -263,7 +263,7 @@ fn the_tests_themselves_run_where_docker_was_missing() {
     };
     for docker in machines {
         let Some(machine) = machine(*docker) else { return };
-        let name = "what_changed_is_built_and_nothing_else";
+        let name = "only_changed_runtimes_are_built";
         let run = machine.xtask("test --yes").arg(name).ok();
         assert!(run.stderr.contains("0 failed"), "{run}");
         machine.xtask("local down").ok();
@@ -272,7 +272,7 @@ fn the_tests_themselves_run_where_docker_was_missing() {
 }
 
 #[test]
-fn the_machine_itself_is_left_as_it_was() {
+fn the_host_machine_is_not_changed() {
     let Some(machine) = Machine::new(Docker::None) else { return };
     assert!(!has(&machine, "docker"));
     let dir = machine.local().parent().unwrap().to_owned();

@@ -4,7 +4,7 @@ use e2e::{Images, World, command, root, text};
 use serde_json::Value;
 
 #[test]
-fn alone_it_shows_the_five_commands_that_most_people_need() {
+fn without_arguments_the_five_most_used_commands_are_shown() {
     let Some(world) = World::new(Images::Small) else { return };
     let shown = world.bare().ok();
     assert_eq!(shown.stdout.matches("\n  cargo xtask ").count(), 5, "{shown}");
@@ -35,7 +35,7 @@ fn help_is_the_same_before_the_tool_is_compiled() {
 }
 
 #[test]
-fn each_setting_is_shown_with_where_it_comes_from() {
+fn each_setting_is_shown_with_its_origin() {
     let Some(world) = World::new(Images::Small) else { return };
     let mirror = "[upstream.\"quay.io\"]\nurl = \"https://mirror.example/quay\"\n";
     world.write("images.toml", &format!("schema_version = 1\naccount = \"123456789012\"\n{mirror}"));

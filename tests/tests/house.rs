@@ -28,7 +28,7 @@ const WIDE_FUNCTIONS: &[&str] = &[];
 const LARGE_TYPES: &[&str] = &[];
 
 #[test]
-fn files_functions_and_types_are_no_larger_than_the_limits() {
+fn files_functions_and_types_are_within_the_limits() {
     let mut long = BTreeMap::new();
     let mut wide = BTreeMap::new();
     let mut large = BTreeMap::new();
@@ -50,7 +50,7 @@ fn files_functions_and_types_are_no_larger_than_the_limits() {
 }
 
 #[test]
-fn parameters_and_methods_are_counted_wherever_they_are_written() {
+fn parameters_and_methods_are_counted_in_every_form() {
     let texts = [
         ("a.rs", "pub struct A;\nimpl A { fn f(&self, a: u8) {} }\nmod inner { fn g(a: u8, b: u8) {} }"),
         ("b.rs", "impl<T> super::a::A { fn f2() {} fn f3() {} }\nimpl Clone for A { fn clone(&self) {} }"),

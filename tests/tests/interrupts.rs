@@ -45,7 +45,7 @@ fn the_next_run_completes(world: &World) -> Ended {
 }
 
 #[test]
-fn a_lease_is_taken_over_from_a_process_that_is_gone_and_from_no_other() {
+fn a_lease_is_only_taken_over_from_an_ended_process() {
     let Some(mut world) = initialised() else { return };
     let gate = Gate::before(&world.sources.host, |line| line.contains("/blobs/"));
     world.sources.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
@@ -76,7 +76,7 @@ fn a_lease_is_taken_over_from_a_process_that_is_gone_and_from_no_other() {
 }
 
 #[test]
-fn ctrl_c_during_terraforms_apply_leaves_a_state_that_the_next_run_goes_on_from() {
+fn ctrl_c_during_terraforms_apply_leaves_a_usable_state() {
     let Some(world) = initialised() else { return };
     let aws = world.aws();
     let mut run = world.xtask("transfer-images --auto-approve").start();
@@ -102,7 +102,7 @@ fn ctrl_c_during_terraforms_apply_leaves_a_state_that_the_next_run_goes_on_from(
 }
 
 #[test]
-fn ctrl_c_during_a_copy_ends_it_at_once_and_gives_the_locks_back() {
+fn ctrl_c_during_a_copy_ends_it_at_once_and_releases_the_locks() {
     let Some(mut world) = initialised() else { return };
     let blobs = AtomicUsize::new(0);
     let gate = Gate::before(&world.sources.host, move |line| {
@@ -221,9 +221,9 @@ fn runtime(world: &World) -> String {
     name
 }
 
-e2e::on_each_builder!(ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind);
+e2e::on_each_builder!(ctrl_c_during_a_build_leaves_no_credential_and_no_tag);
 
-fn ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind(builder: Builder) {
+fn ctrl_c_during_a_build_leaves_no_credential_and_no_tag(builder: Builder) {
     let Some(engine) = builder.engine() else { return };
     let (Some(world), Some(registry)) = (World::on(Images::Full, &engine), DebianRegistry::start()) else {
         return;
@@ -250,7 +250,7 @@ fn ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind(builder: Builder
 }
 
 #[test]
-fn the_emulated_aws_keeps_everything_when_it_is_killed() {
+fn a_killed_emulated_aws_keeps_its_data() {
     let Some(world) = initialised() else { return };
     world.xtask("transfer-images --auto-approve").ok();
     let (before, aws) = (world.aws().whole_tags(), world.aws());

@@ -58,7 +58,7 @@ fn document(run: e2e::Run, line: &str) -> (Ended, Value) {
 }
 
 #[test]
-fn what_is_done_is_one_document() {
+fn a_success_is_one_document() {
     let Some(world) = World::grid(ONE) else { return };
     std::fs::create_dir(world.path("bin")).unwrap();
     let script = "#!/bin/sh\ncase \" $* \" in *' login '*) cat >/dev/null ;; *) echo 28.0.0 ;; esac\n";
@@ -127,7 +127,7 @@ fn a_rollback_is_one_document() {
 }
 
 #[test]
-fn what_fails_is_one_document_with_the_error() {
+fn a_failure_is_one_document_with_the_error() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let failed = |line: &str, code: i32, kind: &str| {
@@ -184,7 +184,7 @@ fn what_fails_is_one_document_with_the_error() {
 }
 
 #[test]
-fn a_question_that_nobody_answers_is_told_with_the_plan() {
+fn a_missing_confirmation_is_reported_with_the_plan() {
     let Some(world) = World::grid(ONE) else { return };
     world.xtask(INIT).ok();
     let (ended, plan) = document(world.xtask(""), "transfer-images");
@@ -197,7 +197,7 @@ fn a_question_that_nobody_answers_is_told_with_the_plan() {
 }
 
 #[test]
-fn the_reference_is_that_of_the_schemas() {
+fn the_reference_is_generated_from_the_schemas() {
     let file = root().join("docs/json.md");
     let text = std::fs::read_to_string(&file).unwrap();
     let (before, rest) = text.split_once(GENERATED[0]).unwrap();
@@ -267,7 +267,7 @@ cost-centre = "risk"
 "#;
 
 #[test]
-fn the_example_is_as_the_schema_for_editors_says() {
+fn the_example_matches_the_schema_for_editors() {
     let example = std::fs::read_to_string(root().join("deployment/image_repository/images.toml")).unwrap();
     for text in [&example, EVERY_FORM, "schema_version = 1\nmin_age = \"3d\""] {
         let document: Value = toml::from_str(text).unwrap();
@@ -286,7 +286,7 @@ fn the_example_is_as_the_schema_for_editors_says() {
 }
 
 #[test]
-fn watch_ends_with_one_document_whatever_comes_of_it() {
+fn watch_always_prints_one_document() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", ONE);
     let Some(target) = DebianRegistry::start() else { return };

@@ -42,7 +42,7 @@ fn templates(world: &World) -> Vec<Value> {
 }
 
 #[test]
-fn a_key_that_kms_refuses_is_told_wherever_ecr_uses_it() {
+fn a_key_that_kms_refuses_is_reported_for_every_use_by_ecr() {
     let Some(world) = initialised(IMAGES) else { return };
     world.xtask("auto-transfer-images").ok();
     let aws = world.aws();
@@ -61,7 +61,7 @@ fn a_key_that_kms_refuses_is_told_wherever_ecr_uses_it() {
 }
 
 #[test]
-fn what_the_cache_makes_gets_the_grid_s_key_lifecycle_and_tags() {
+fn repositories_created_by_the_cache_get_the_grids_key_lifecycle_and_tags() {
     let options = "[repositories]\nkeep_builds = 20\n[tags]\ncost-centre = \"risk\"\n";
     let Some(world) = initialised(&with_template(options)) else { return };
     let aws = world.aws();
@@ -112,7 +112,7 @@ fn what_the_cache_makes_gets_the_grid_s_key_lifecycle_and_tags() {
 }
 
 #[test]
-fn a_template_that_somebody_else_made_is_used_as_it_is() {
+fn another_owners_template_is_used_unchanged() {
     let Some(world) = initialised(&with_template("")) else { return };
     let aws = world.aws();
     let theirs =
@@ -141,7 +141,7 @@ fn a_template_that_somebody_else_made_is_used_as_it_is() {
 }
 
 #[test]
-fn a_template_that_a_killed_run_made_is_recorded() {
+fn a_template_created_by_a_killed_run_is_added_to_the_state() {
     let Some(world) = initialised(&with_template("")) else { return };
     let aws = world.aws();
     world.xtask("auto-transfer-images").ok();

@@ -115,7 +115,7 @@ fn addresses(state: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn its_resources_are_taken_over_where_they_stand() {
+fn the_makefiles_resources_are_adopted() {
     let Some(world) = deployed_by_the_makefile() else { return };
     let aws = world.aws();
     let (tags, repositories) = (aws.whole_tags(), aws.ecr("DescribeRepositories", &json!({})));
@@ -161,7 +161,7 @@ fn its_resources_are_taken_over_where_they_stand() {
 }
 
 #[test]
-fn a_transfer_points_at_the_takeover_and_leaves_the_state_as_it_is() {
+fn a_transfer_asks_for_init_images_and_does_not_change_the_state() {
     let Some(world) = deployed_by_the_makefile() else { return };
     let aws = world.aws();
     let before = aws.s3.get(BUCKET, STATE).unwrap();
@@ -178,7 +178,7 @@ fn a_transfer_points_at_the_takeover_and_leaves_the_state_as_it_is() {
 }
 
 #[test]
-fn the_alias_of_an_older_grid_stays_beside_the_grid_s_own() {
+fn an_older_grids_alias_is_kept_with_the_grids_own() {
     let Some(world) = deployed_with_alias("ecr/htc") else { return };
     let aws = world.aws();
     let (tags, (keys, aliases)) = (aws.whole_tags(), aws.keys());

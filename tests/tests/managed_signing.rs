@@ -51,7 +51,7 @@ fn asked(aws: &Aws, action: &str) -> usize {
 }
 
 #[test]
-fn the_rules_of_others_stay_and_only_the_own_one_comes_changes_and_goes() {
+fn only_the_grids_own_signing_rule_is_changed() {
     let Some(world) = World::grid(&signed_by(IMAGES, "first")) else { return };
     world.xtask(INIT).ok();
     let aws = world.aws();
@@ -84,7 +84,7 @@ fn the_rules_of_others_stay_and_only_the_own_one_comes_changes_and_goes() {
 }
 
 #[test]
-fn a_rule_stays_where_another_grid_uses_the_runtimes_and_where_another_grid_made_it() {
+fn a_signing_rule_that_another_grid_uses_or_created_stays() {
     let Some(world) = World::grid(&signed_by(IMAGES, "both")) else { return };
     let [a, b] = ["TAG=a", "TAG=b --state-key .terraform/b.tfstate"];
     for grid in [a, b] {
@@ -107,7 +107,7 @@ fn a_rule_stays_where_another_grid_uses_the_runtimes_and_where_another_grid_made
 }
 
 #[test]
-fn what_ecr_would_refuse_is_refused_before_anything_is_done() {
+fn a_setting_that_ecr_would_refuse_is_refused_before_any_change() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     let aws = world.aws();
@@ -152,7 +152,7 @@ fn listed(project: &Project, list: impl Fn(&str) -> Ended) -> (Value, String, St
 }
 
 #[test]
-fn a_runtime_is_signed_or_it_is_told_why_not() {
+fn a_runtime_is_signed_or_the_reason_is_reported() {
     if !programs(&["terraform"]) {
         return;
     }

@@ -84,7 +84,7 @@ impl Place {
 const ALL: &str = "min_age = \"3d\"\n[images]\nimg = { source = \"SOURCE/team/x:1\", platforms = \"all\" }";
 
 #[test]
-fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_one_stays_until_then() {
+fn an_image_is_locked_and_copied_after_three_days_and_the_older_one_is_used_until_then() {
     let Some(place) = Place::new(ALL) else { return };
     let (shelf, name) = (place.shelf(), format!("{}/team/x:1", place.source.host()));
     let one = named(&shelf.image(Some("1"), b"one"));
@@ -185,7 +185,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
 }
 
 #[test]
-fn the_urgent_fix_is_taken_by_name_and_the_lock_says_so_to_every_later_run() {
+fn an_urgent_fix_is_allowed_by_name_and_recorded_in_the_lock() {
     let list = "[images]\nimg = { source = \"SOURCE/team/x:1\", platforms = \"all\" }\nother = { source = \"SOURCE/team/x:2\", platforms = \"all\" }\n[min_age]\n\"*\" = \"2w\"\n\"SOURCE/team/mine\" = \"0d\"";
     let Some(place) = Place::new(list) else { return };
     let shelf = place.shelf();
@@ -215,7 +215,7 @@ fn the_urgent_fix_is_taken_by_name_and_the_lock_says_so_to_every_later_run() {
 }
 
 #[test]
-fn a_base_is_not_built_upon_before_it_is_old_enough() {
+fn a_base_is_not_used_before_it_is_old_enough() {
     if !docker() {
         return;
     }
@@ -245,7 +245,7 @@ fn a_base_is_not_built_upon_before_it_is_old_enough() {
 }
 
 #[test]
-fn through_an_air_gap_comes_only_what_is_old_enough() {
+fn only_old_enough_images_are_imported_through_an_air_gap() {
     let Some(place) = Place::new(ALL) else { return };
     let one = named(&place.shelf().image(Some("1"), b"one"));
     let layout = place.world.path("layout");
@@ -267,7 +267,7 @@ fn through_an_air_gap_comes_only_what_is_old_enough() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_told_and_nothing_waits_for_ever() {
+fn a_wrong_clock_is_reported_and_nothing_waits_for_ever() {
     let Some(place) = Place::new(ALL) else { return };
     place.shelf().image(Some("1"), b"one");
     place.run("lock").ok();

@@ -52,7 +52,7 @@ fn transfer(world: &World, target: &str, line: &str) -> e2e::Run {
 }
 
 #[test]
-fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
+fn debians_registry_as_the_target_gets_the_sources_bytes() {
     if !programs(&["skopeo"]) {
         return;
     }
@@ -124,7 +124,7 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
 }
 
 #[test]
-fn debians_registry_as_the_source_gives_the_same_bytes_on() {
+fn debians_registry_as_the_source_has_the_same_bytes() {
     let Some(mut world) = World::new(Images::Small) else { return };
     let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
     // The first transfer fills the source under the upstreams' own names, like a company mirror.
@@ -160,7 +160,7 @@ fn debians_registry_as_the_source_gives_the_same_bytes_on() {
 }
 
 #[test]
-fn what_is_no_registry_is_named() {
+fn a_server_that_is_not_a_registry_is_named() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let run = transfer(&world, "Not/A/Registry", "--auto-approve").end();
@@ -197,7 +197,7 @@ fn answering(status: &'static str, body: &'static str) -> String {
 }
 
 #[test]
-fn what_a_registry_has_no_room_for_is_no_matter_of_a_login() {
+fn a_registry_without_space_is_not_a_login_failure() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n");
     let harbor = r#"{"errors":[{"code":"DENIED","message":"adding 29.0 MiB of storage resource, which [...] will exceed the configured upper limit of 10.0 MiB."}]}"#;
@@ -214,7 +214,7 @@ fn what_a_registry_has_no_room_for_is_no_matter_of_a_login() {
 }
 
 #[test]
-fn an_image_of_dockers_first_form_is_named() {
+fn an_image_with_dockers_schema_1_is_named() {
     let Some(world) = World::new(Images::Small) else { return };
     let address = |url: String| url.replace("http://", "");
     let source = address(answering("200 OK", r#"{"schemaVersion":1,"fsLayers":[],"history":[]}"#));
@@ -224,7 +224,7 @@ fn an_image_of_dockers_first_form_is_named() {
 }
 
 #[test]
-fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says() {
+fn an_unreachable_upstream_is_a_warning_if_the_target_has_the_locked_digest() {
     let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;
     };
@@ -270,7 +270,7 @@ fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says(
 }
 
 #[test]
-fn pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_nobody_else_from_it() {
+fn too_few_pulls_are_reported_before_any_transfer_and_do_not_stop_other_images() {
     let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;
     };
@@ -297,7 +297,7 @@ fn pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_no
 }
 
 #[test]
-fn a_dry_run_takes_no_pull_for_what_an_earlier_one_has_read() {
+fn a_second_dry_run_costs_no_pull() {
     let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;
     };

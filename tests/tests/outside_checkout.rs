@@ -55,7 +55,7 @@ fn setting(document: &Value, name: &str) -> (String, String) {
 }
 
 #[test]
-fn alone_it_says_its_own_name_and_what_it_works_with() {
+fn without_arguments_the_program_shows_its_own_name_and_files() {
     let Some(world) = World::new(Images::Small) else { return };
     let folder = world.path("outside");
     let run = |line: &str| outside(&world, &folder).args(line);
@@ -102,7 +102,7 @@ fn alone_it_says_its_own_name_and_what_it_works_with() {
 }
 
 #[test]
-fn files_are_written_to_be_edited_and_never_over_others() {
+fn files_are_written_for_editing_and_never_overwritten() {
     let Some(world) = World::new(Images::Small) else { return };
     let folder = world.path("outside");
     let run = |line: &str| outside(&world, &folder).args(line);
@@ -177,7 +177,7 @@ fn a_folder_that_cannot_be_written_to_is_named() {
 }
 
 #[test]
-fn the_whole_job_is_done_with_the_files_that_the_program_has() {
+fn the_whole_job_works_with_the_programs_own_files() {
     let Some(world) = World::grid("schema_version = 1\n") else { return };
     world.xtask(INIT).ok();
     let aws = world.aws();
@@ -194,7 +194,7 @@ fn the_whole_job_is_done_with_the_files_that_the_program_has() {
 }
 
 #[test]
-fn the_whole_job_is_done_with_files_that_an_older_program_wrote() {
+fn the_whole_job_works_with_files_of_an_older_program() {
     let Some(world) = World::grid("schema_version = 1\n") else { return };
     world.xtask(INIT).ok();
     let folder = world.path("outside");

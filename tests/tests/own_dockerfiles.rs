@@ -8,9 +8,9 @@ use e2e::{Base, Builder, Project, Run, on_each_builder};
 use serde_json::json;
 
 on_each_builder!(
-    htc_grids_own_tree_is_built_without_an_edit,
+    htc_grids_own_tree_is_built_unchanged,
     each_runtime_has_its_dockerfile_and_context,
-    what_the_base_and_the_builder_bring_is_looked_at_before_the_build,
+    the_base_and_the_builder_are_checked_before_the_build,
 );
 
 /// The interface of HTC-Grid's Dockerfile: its arguments' names, its user, the place of the entry point.
@@ -52,7 +52,7 @@ fn xtask(project: &Project, images: &Path) -> Run {
     run.arg("--images").arg(images)
 }
 
-fn htc_grids_own_tree_is_built_without_an_edit(builder: Builder) {
+fn htc_grids_own_tree_is_built_unchanged(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let host = project.registry.host();
     for (name, base) in BASES {
@@ -208,7 +208,7 @@ fn each_runtime_has_its_dockerfile_and_context(builder: Builder) {
 }
 
 /// What only the base or the builder shows is checked before a build starts, and nothing is pushed.
-fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Builder) {
+fn the_base_and_the_builder_are_checked_before_the_build(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let (host, name) = (project.registry.host(), &project.name);
     let refused = |code: i32, words: &[&str]| {
@@ -255,7 +255,7 @@ fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Bu
 
 /// A git checkout has LF everywhere, whatever core.autocrlf is.
 #[test]
-fn what_goes_into_images_has_lf_in_every_checkout() {
+fn files_for_images_have_lf_in_every_checkout() {
     let Some(git) = e2e::program("git") else { return };
     let mut asked = e2e::command(git);
     asked.arg("-C").arg(e2e::root()).args(["check-attr", "eol", "--"]);

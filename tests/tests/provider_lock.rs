@@ -27,7 +27,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn the_first_init_writes_the_lock_file_and_every_later_one_keeps_to_it() {
+fn the_first_init_writes_the_lock_file_and_later_ones_use_it() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     let lock = checkout(&world).join(".terraform.lock.hcl");

@@ -42,7 +42,7 @@ fn renovate_finds_every_image_of_the_shipped_list_once() {
 }
 
 #[test]
-fn renovate_takes_nothing_for_an_image_that_is_none() {
+fn renovate_finds_nothing_that_is_not_an_image() {
     let digest = format!("sha256:{}", "0".repeat(64));
     for (line, wanted) in [
         ("curl = \"curlimages/curl:7.85.0\"", "curlimages/curl:7.85.0"),

@@ -87,7 +87,7 @@ fn masked_line(line: &str) -> String {
 }
 
 #[test]
-fn the_terminal_in_readme_is_what_a_run_prints() {
+fn the_terminal_in_readme_shows_a_runs_output() {
     let Some((recording, transcript)) = record() else { return };
     let file = root().join("docs/terminal.svg");
     if std::env::var_os("UPDATE").is_some() {

@@ -17,7 +17,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_release_has_the_program_its_pages_and_completions() {
+fn a_release_has_the_program_man_pages_and_completions() {
     // Compiled together with the programs of the other tests, and tested by outside_checkout.rs.
     let program = released();
     let dir = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ fn rendered(pages: &Path) {
 }
 
 #[test]
-fn what_the_workflow_calls_is_there() {
+fn the_workflows_programs_and_files_exist() {
     let workflow = std::fs::read_to_string(root().join(WORKFLOW)).unwrap();
     for line in
         workflow.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("uses: "))

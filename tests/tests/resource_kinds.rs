@@ -19,7 +19,7 @@ pull_accounts = ["210987654321"]
 "#;
 
 #[test]
-fn what_is_killed_at_any_kind_of_resource_can_be_destroyed() {
+fn a_run_killed_at_any_kind_of_resource_can_be_destroyed() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     let aws = world.aws();

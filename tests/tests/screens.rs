@@ -114,7 +114,7 @@ fn shows(terminal: &Terminal, name: &str, masked: impl Fn(&str) -> String) {
 }
 
 #[test]
-fn a_terminal_keeps_all_that_was_printed_whatever_its_size_becomes() {
+fn a_resized_terminal_keeps_all_output() {
     for (columns, rows, narrower, wider) in
         [(80, 24, (60, 20), (120, 30)), (60, 20, (40, 24), (80, 24)), (200, 50, (80, 24), (200, 50))]
     {
@@ -142,7 +142,7 @@ fn a_terminal_keeps_all_that_was_printed_whatever_its_size_becomes() {
 }
 
 #[test]
-fn ctrl_c_says_what_is_done_and_that_the_next_run_goes_on() {
+fn ctrl_c_reports_what_is_done_and_that_the_next_run_continues() {
     let Some(held) = held() else { return };
     let Some(terminal) = held.transfer("--auto-approve").in_terminal(80, 24) else { return };
     terminal.wait_for("1 of 3 images");
@@ -160,7 +160,7 @@ fn is_of_one_image(line: &str) -> bool {
 }
 
 #[test]
-fn a_log_is_told_what_begins_ends_and_goes_on() {
+fn a_log_has_lines_for_start_end_and_progress() {
     for (name, variables) in
         [("log", &[][..]), ("log-github", &[("GITHUB_ACTIONS", "true"), ("CI", "true")][..])]
     {
@@ -200,7 +200,7 @@ fn a_log_is_told_what_begins_ends_and_goes_on() {
 }
 
 #[test]
-fn what_is_for_eyes_goes_to_terminals_that_can_show_it() {
+fn colours_and_progress_only_go_to_terminals_that_support_them() {
     let Some(held) = held() else { return };
     held.gate.open();
     for (variables, colors, draws) in [
@@ -243,7 +243,7 @@ fn reads(world: &World, name: &str, line: &str) {
 }
 
 #[test]
-fn a_plan_is_headed_and_grouped_and_the_end_shows_what_was_done_alone() {
+fn a_plan_has_headings_and_groups_and_the_end_only_shows_changes() {
     let list = "[pull_through]\necr-public = \"public.ecr.aws\"\n[repositories]\nextra = [\"awshpc\", \"submitter\"]\n";
     let Some(world) = World::grid(&format!("{IMAGES}{list}")) else { return };
     world.xtask(INIT).ok();

@@ -105,7 +105,7 @@ fn arguments_of_all(group: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_whole_life_of_a_grid_tells_no_secret() {
+fn a_grid_from_creation_to_destruction_exposes_no_secret() {
     let Some(world) = World::grid(IMAGES) else { return };
     // Starts the emulated AWS, and configures the stand-in provider.
     world.xtask("init-images --create-state-bucket").ok();

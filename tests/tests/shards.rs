@@ -70,7 +70,7 @@ fn all_said(runs: &[Ended]) -> String {
 }
 
 #[test]
-fn four_shards_come_to_what_one_process_does() {
+fn four_shards_have_the_result_of_one_process() {
     let repositories = repositories(2);
     let Some(alone) = World::grid(&images(&repositories)) else { return };
     alone.xtask(INIT).ok();
@@ -119,7 +119,7 @@ fn four_shards_come_to_what_one_process_does() {
 }
 
 #[test]
-fn a_shard_that_is_killed_keeps_no_other_from_its_work_and_goes_on_when_it_is_started_again() {
+fn a_killed_shard_does_not_stop_others_and_continues_when_restarted() {
     let repositories = repositories(2);
     let Some(mut world) = World::grid(&images(&repositories)) else { return };
     world.xtask(INIT).ok();
@@ -191,7 +191,7 @@ fn a_shard_waits_for_a_run_that_does_the_whole_work() {
 }
 
 #[test]
-fn what_is_no_share_of_the_work_is_refused_before_anything_is_asked() {
+fn an_invalid_shard_is_refused_before_any_request() {
     let Some(world) = World::grid(&images(&repositories(1))) else { return };
     for (shard, why) in [("5/4", "--shard: \"5/4\" is not I/N"), ("auto", "nothing says which one this is")] {
         world.xtask(&format!("transfer-images --shard {shard}")).end().failed(2, &[why]);
@@ -206,7 +206,7 @@ fn link_time() -> Duration {
 }
 
 #[test]
-fn four_shards_have_four_links() {
+fn four_shards_with_four_links_are_faster() {
     let repositories = repositories(4);
     let mut times = Vec::new();
     let mut tags = Vec::new();

@@ -130,12 +130,12 @@ fn two_lives(ahead: &str) {
 }
 
 #[test]
-fn two_grids_live_among_others_with_aws_s_clock_ahead() {
+fn two_grids_share_an_account_with_awss_clock_ahead() {
     two_lives("600");
 }
 
 #[test]
-fn two_grids_live_among_others_with_aws_s_clock_behind() {
+fn two_grids_share_an_account_with_awss_clock_behind() {
     two_lives("-600");
 }
 
@@ -169,7 +169,7 @@ fn key(aws: &Aws, tag: &str) -> String {
 }
 
 #[test]
-fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
+fn two_grids_have_their_own_creation_templates_or_a_clear_error() {
     let first = with_template("quay = \"quay.io\"\n");
     let Some(world) = World::grid(&first) else { return };
     let unchanged = |grid: &str| {
@@ -250,7 +250,7 @@ fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
 }
 
 #[test]
-fn a_template_that_bears_the_grid_s_name_is_adopted_where_the_state_has_lost_it() {
+fn a_template_with_the_grids_name_is_adopted_if_the_state_lacks_it() {
     let Some(world) = World::grid(&with_template("quay = \"quay.io\"\n")) else { return };
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("auto-transfer-images").ok();

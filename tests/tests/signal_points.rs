@@ -294,7 +294,7 @@ fn interrupted_apply(world: &World) -> Running {
 }
 
 #[test]
-fn one_ctrl_c_is_waited_for_and_not_passed_on() {
+fn one_ctrl_c_is_not_sent_to_terraform_twice() {
     let Some(world) = started() else { return };
     let run = interrupted_apply(&world);
     let aws = world.aws();
@@ -308,7 +308,7 @@ fn one_ctrl_c_is_waited_for_and_not_passed_on() {
 }
 
 #[test]
-fn another_ctrl_c_ends_terraform_in_the_middle_and_the_next_run_finds_what_it_lost() {
+fn a_second_ctrl_c_ends_terraform_and_the_next_run_recovers_its_resources() {
     let Some(world) = started() else { return };
     let run = interrupted_apply(&world);
     let pid = run.pid();

@@ -50,7 +50,7 @@ fn has(registry: &DebianRegistry, name: &str) -> bool {
 }
 
 #[test]
-fn a_run_that_is_killed_while_it_copies_a_signature_leaves_no_tag_without_it() {
+fn a_run_killed_while_copying_a_signature_leaves_no_tag_without_it() {
     let (Some(world), Some(source)) = (World::new(Images::Small), DebianRegistry::start()) else { return };
     let [image, signature] = seed(source.host());
     let text = format!(
@@ -92,7 +92,7 @@ fn a_run_that_is_killed_while_it_copies_a_signature_leaves_no_tag_without_it() {
 }
 
 #[test]
-fn a_signature_that_is_wanted_after_its_image_is_added_to_it() {
+fn a_signature_requested_after_its_image_is_added() {
     let (Some(world), Some(source)) = (World::new(Images::Small), DebianRegistry::start()) else { return };
     let target = DebianRegistry::start().unwrap();
     let [_, signature] = seed(source.host());

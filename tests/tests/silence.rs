@@ -265,7 +265,7 @@ fn no_command_is_silent_while_aws_does_not_answer() {
 }
 
 #[test]
-fn no_command_is_silent_while_a_name_is_looked_up_in_vain() {
+fn no_command_is_silent_during_a_failing_name_lookup() {
     let _alone = alone();
     let Some(mut world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
@@ -289,7 +289,7 @@ fn no_command_is_silent_while_a_name_is_looked_up_in_vain() {
 }
 
 #[test]
-fn a_copy_that_stands_still_is_told_with_how_far_it_is() {
+fn a_stalled_copy_is_reported_with_its_progress() {
     let _alone = alone();
     let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;
@@ -320,7 +320,7 @@ fn a_copy_that_stands_still_is_told_with_how_far_it_is() {
 const WHO: &str = "ada on laptop (process 7)";
 
 #[test]
-fn no_command_is_silent_while_somebody_else_holds_the_lease() {
+fn no_command_is_silent_while_another_run_holds_the_lease() {
     let _alone = alone();
     let Some(world) = World::grid(ONE) else { return };
     world.xtask(INIT).ok();
@@ -372,7 +372,7 @@ fn says_for_whom(seen: &Seen, words: &str) {
 }
 
 #[test]
-fn whoever_is_waited_for_is_named_with_the_longest_that_it_can_take() {
+fn every_wait_is_reported_with_its_cause_and_longest_time() {
     let _alone = alone();
     let Some(mut world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);

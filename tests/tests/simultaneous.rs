@@ -46,7 +46,7 @@ fn names_the_other(ended: &Ended, other: u32) -> bool {
 }
 
 #[test]
-fn one_works_and_the_other_waits_or_refuses_by_name() {
+fn one_works_and_the_other_waits_or_reports_the_holder() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();

@@ -39,7 +39,7 @@ fn refused_writes(aws: &Aws) -> Vec<String> {
 }
 
 #[test]
-fn the_whole_job_on_htc_grid_s_own_bucket() {
+fn the_whole_job_with_htc_grids_own_bucket() {
     let Some(world) = world() else { return };
     let aws = world.aws();
     as_cloudformation_makes_it(&aws);
@@ -67,7 +67,7 @@ fn the_whole_job_on_htc_grid_s_own_bucket() {
 }
 
 #[test]
-fn a_bucket_that_denies_all_the_same_is_named_as_who_denies() {
+fn a_denial_by_the_buckets_policy_is_reported_as_such() {
     let Some(world) = world() else { return };
     let aws = world.aws();
     as_cloudformation_makes_it(&aws);
@@ -91,7 +91,7 @@ fn all_but(action: &str, resource: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_lock_that_terraform_may_not_release_is_released_or_told_with_its_place() {
+fn a_lock_that_terraform_may_not_delete_is_released_or_reported_with_its_key() {
     let Some(world) = world() else { return };
     let aws = world.aws();
     world.xtask("init-images --create-state-bucket").ok();
@@ -132,7 +132,7 @@ fn a_bucket_is_created_while_s3_is_slow() {
 }
 
 #[test]
-fn a_creation_that_was_cut_off_is_brought_to_its_end() {
+fn an_interrupted_bucket_creation_is_completed() {
     let Some(world) = world() else { return };
     let aws = world.aws();
     let location = format!(
@@ -152,7 +152,7 @@ fn a_creation_that_was_cut_off_is_brought_to_its_end() {
 }
 
 #[test]
-fn what_a_shell_has_set_for_terraform_is_neither_used_nor_written_to() {
+fn the_shells_terraform_settings_are_neither_used_nor_written_to() {
     let Some(world) = world() else { return };
     // A working directory of a manual run, with its own backend from which nothing can be read.
     std::fs::create_dir(world.path("by-hand")).unwrap();
@@ -172,7 +172,7 @@ fn what_a_shell_has_set_for_terraform_is_neither_used_nor_written_to() {
 }
 
 #[test]
-fn a_lease_is_given_back_through_a_conflict_and_lost_answers_are_no_other_run() {
+fn a_lease_is_released_despite_a_conflict_and_lost_answers_are_not_another_run() {
     let Some(world) = world() else { return };
     let aws = world.aws();
     world.xtask("init-images --create-state-bucket").ok();
@@ -184,7 +184,7 @@ fn a_lease_is_given_back_through_a_conflict_and_lost_answers_are_no_other_run() 
 }
 
 #[test]
-fn a_lease_lasts_by_aws_s_clock_whatever_the_own_one_says() {
+fn a_lease_expires_by_awss_clock_only() {
     let Some(world) = world() else { return };
     let aws = world.aws();
     world.xtask("init-images --create-state-bucket").ok();

@@ -33,7 +33,7 @@ fn status(world: &World) -> Value {
 }
 
 #[test]
-fn status_shows_what_stands_who_is_at_work_and_what_the_last_run_came_to() {
+fn status_shows_resources_the_active_run_and_the_last_result() {
     let Some(mut world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     let before = status(&world);
@@ -85,7 +85,7 @@ fn status_shows_what_stands_who_is_at_work_and_what_the_last_run_came_to() {
 }
 
 #[test]
-fn the_shards_of_a_run_are_shown_together() {
+fn the_shards_of_a_run_are_shown_in_one_status() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     world.xtask("transfer-images --auto-approve --shard 1/2").ok();
@@ -101,7 +101,7 @@ fn the_shards_of_a_run_are_shown_together() {
 }
 
 #[test]
-fn findings_of_scans_are_counted_and_end_a_run_where_that_was_asked_for() {
+fn findings_of_scans_are_counted_and_fail_the_run_with_fail_on() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     world.xtask("auto-transfer-images").ok();
@@ -134,7 +134,7 @@ fn findings_of_scans_are_counted_and_end_a_run_where_that_was_asked_for() {
 }
 
 #[test]
-fn a_program_learns_from_the_exit_code_whether_there_is_something_to_do() {
+fn the_exit_code_shows_whether_there_is_something_to_do() {
     let Some(registry) = DebianRegistry::start() else { return };
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n");
@@ -157,7 +157,7 @@ fn a_program_learns_from_the_exit_code_whether_there_is_something_to_do() {
 }
 
 #[test]
-fn outdated_names_the_newer_tags_that_a_source_has() {
+fn outdated_shows_a_sources_newer_tags() {
     let Some(registry) = DebianRegistry::start() else { return };
     let Some(mut world) = World::new(Images::Small) else { return };
     // A separate source, with a few versions of an image.

@@ -31,7 +31,7 @@ fn completes_with(quirk: &str) {
 }
 
 #[test]
-fn layers_that_manifests_see_late() {
+fn layers_visible_late_to_manifests() {
     completes_with("blob-unknown-lag=1500");
 }
 
@@ -41,7 +41,7 @@ fn a_quota_on_image_puts() {
 }
 
 #[test]
-fn a_tenth_of_all_requests_refused() {
+fn a_tenth_of_all_requests_throttled() {
     let seed = std::env::var("E2E_SEED").unwrap_or_else(|_| "7".to_owned());
     // The resources exist already: terraform's provider has its own retries.
     let Some(world) = initialised() else { return };
@@ -53,7 +53,7 @@ fn a_tenth_of_all_requests_refused() {
 }
 
 #[test]
-fn registry_tokens_that_expire_in_the_middle() {
+fn registry_tokens_that_expire_during_a_run() {
     completes_with("expire-tokens-after-n-requests=40");
 }
 
@@ -63,18 +63,18 @@ fn manifest_puts_without_a_location() {
 }
 
 #[test]
-fn repositories_that_the_registry_sees_late() {
+fn repositories_visible_late_at_the_registry() {
     completes_with("eventual-consistency=3");
 }
 
 #[test]
-fn repositories_and_rules_that_are_listed_late() {
+fn repositories_and_rules_listed_late() {
     completes_with("late-listing=3");
 }
 
 /// A minute is the limit: only `cargo xtask test --soak` waits for all of it.
 #[test]
-fn what_is_not_listed_in_time_is_named_and_the_next_run_goes_on() {
+fn a_resource_not_listed_in_time_is_named_and_the_next_run_continues() {
     if rounds(0, 1) == 0 {
         return;
     }
@@ -93,7 +93,7 @@ fn what_is_not_listed_in_time_is_named_and_the_next_run_goes_on() {
 }
 
 #[test]
-fn the_registrys_settings_are_shared_and_only_the_own_rule_comes_and_goes() {
+fn only_the_grids_own_replication_rule_is_changed() {
     let Some(world) = initialised() else { return };
     let aws = world.aws();
     let foreign = json!({
@@ -146,7 +146,7 @@ fn the_registrys_settings_are_shared_and_only_the_own_rule_comes_and_goes() {
 }
 
 #[test]
-fn a_permission_that_is_missing_is_named() {
+fn a_missing_permission_is_named() {
     let Some(world) = initialised() else { return };
     for action in ["ecr:CreateRepository", "ecr:PutImage", "ecr:DescribeRepositories", "s3:GetObject"] {
         world.aws().emulator.quirks(&[&format!("deny:{action}")]);
@@ -161,7 +161,7 @@ fn a_permission_that_is_missing_is_named() {
 }
 
 #[test]
-fn a_registry_that_refuses_every_token_is_a_failure_of_credentials_for_each_command() {
+fn a_registry_that_refuses_every_token_is_a_credentials_failure_of_each_command() {
     let Some(world) = initialised() else { return };
     world.xtask("transfer-images --auto-approve --only curl").ok();
     world.aws().emulator.quirks(&["expire-tokens-after-n-requests=0"]);

@@ -33,7 +33,7 @@ fn is(name: &str, against: &str, differences: usize) -> (String, String, usize) 
 }
 
 #[test]
-fn a_registry_that_lost_or_changed_a_byte_is_found_out() {
+fn a_lost_or_changed_byte_at_the_registry_is_found() {
     let (Some(world), Some(registry)) = (World::new(Images::Small), DebianRegistry::start()) else { return };
     world.write("images.toml", IMAGES);
     let absent = run(&world, &registry, "verify curl");
@@ -105,7 +105,7 @@ fn get_manifest(registry: &DebianRegistry, name: &str) -> Value {
 }
 
 #[test]
-fn the_accounts_images_are_asked_for_in_bulk() {
+fn the_accounts_images_are_read_in_bulk() {
     let Some(world) = World::small_grid() else { return };
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();

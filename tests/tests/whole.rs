@@ -33,7 +33,7 @@ const RUNTIMES: [&str; 15] = [
 ];
 
 #[test]
-fn the_demo_brings_everything_and_a_second_run_has_nothing_to_do() {
+fn the_demo_copies_everything_and_a_second_run_has_nothing_to_do() {
     if !programs(&["terraform", "skopeo"]) || aws_cli().is_none() || !docker() {
         return;
     }
@@ -279,9 +279,9 @@ fn the_runtimes_keep_the_contract(world: &World) {
     }
 }
 
-e2e::on_each_builder!(runtimes_keep_the_contract_whatever_builds_them);
+e2e::on_each_builder!(runtimes_of_every_builder_keep_the_contract);
 
-fn runtimes_keep_the_contract_whatever_builds_them(builder: Builder) {
+fn runtimes_of_every_builder_keep_the_contract(builder: Builder) {
     let Some(engine) = builder.engine() else { return };
     let Some(world) = World::on(Images::Full, &engine) else { return };
     let name = format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase());

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_where_cargo_says() {
+    fn a_programs_path_is_read_from_cargo() {
         let path = "/t/x86_64-unknown-linux-gnu/debug/x";
         assert_eq!(program(&message("bin", path, false)), Some(("x".to_owned(), path.into())));
         let library = message("lib", path, false).replace(&format!("\"{path}\""), "null");
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_tests_are_told_from_others() {
+    fn test_programs_are_distinguished_from_others() {
         let found = test_program(&message("test", "/t/it-1", true)).unwrap();
         let (source, package) = ("/w/x/tests/x.rs".into(), "/w/x".into());
         assert_eq!(found, TestProgram { source, package, path: "/t/it-1".into() });

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_in_a_refused_value_is_not_repeated() {
+    fn a_login_in_a_refused_value_is_not_shown() {
         for value in
             ["docker.io=http://me:hunter2@m.example", "https://me:hunter2@m.example", "x=me:hunter2@m"]
         {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_and_the_command_are_known_of_a_line_that_is_wrong() {
+    fn the_format_and_the_command_of_a_wrong_line_are_known() {
         for (line, form, command) in [
             ("xtask lock --format json --bogus", Format::Json, Some("lock")),
             ("xtask --format=json local --tag x down", Format::Json, Some("local down")),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_of_a_flag_is_left_alone() {
+    fn the_value_of_a_flag_is_not_changed() {
         let line = "xtask lock --upstream GHCR=http://127.0.0.1:1";
         assert_eq!(translate(words(line)).unwrap(), words(line));
     }

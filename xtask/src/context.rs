@@ -245,7 +245,7 @@ mod tests {
     use super::shell_word;
 
     #[test]
-    fn a_word_is_quoted_where_a_shell_would_take_it_apart() {
+    fn a_word_is_quoted_if_a_shell_would_split_it() {
         assert_eq!(shell_word("../a-b/c.d"), "../a-b/c.d");
         assert_eq!(shell_word("a b"), "'a b'");
         assert_eq!(shell_word("it's"), r"'it'\''s'");

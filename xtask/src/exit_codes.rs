@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_of_exit_codes_and_the_help_are_those_of_the_code() {
+    fn the_page_of_exit_codes_and_the_help_are_generated() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/exit-codes.md");
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&file, page()).unwrap();

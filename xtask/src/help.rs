@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_of_the_configuration_is_that_of_the_code() {
+    fn the_page_of_the_configuration_is_generated() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&file, configuration()).unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_of_every_command_are_shown_once() {
+    fn common_options_are_shown_once() {
         let text = shown(&["xtask".into(), "help".into(), "options".into()]).unwrap();
         for argument in Global::augment_args(Command::new("x")).get_arguments() {
             let flag = format!("--{}", argument.get_long().unwrap());
@@ -196,7 +196,7 @@ Waits, each at most:
     }
 
     #[test]
-    fn alone_it_shows_five_commands_in_80_columns() {
+    fn without_arguments_five_commands_are_shown_in_80_columns() {
         let text = shown(&["xtask".into()]).unwrap();
         assert_eq!(text.matches("  cargo xtask ").count(), 5, "{text}");
         let tree = Cli::command();

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_taken_when_the_lock_has_it_and_has_known_it_for_long_enough() {
+    fn a_digest_is_used_if_the_lock_has_it_for_long_enough() {
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
         let locked = |more: &str| {
             format!(

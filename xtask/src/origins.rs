@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_said_it_is_who_is_listened_to() {
+    fn the_shown_origin_is_the_effective_one() {
         let env = |name: &str| (name == "HTCGRID_REGION").then(|| "eu-west-3".to_owned());
         let from = |value: &str| first(value, &["REGION", "HTCGRID_REGION"], env, "eu-west-1").1;
         assert_eq!(from("eu-west-3"), "HTCGRID_REGION");

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_called_as_its_file_is() {
+    fn a_program_has_its_files_name() {
         for (argument, name) in [
             ("/t/debug/xtask", ALIAS),
             ("./htc-grid-images", "htc-grid-images"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_name_the_program_that_has_the_command() {
+    fn texts_have_the_name_of_the_program_with_the_command() {
         for (text, wanted) in [
             ("`cargo xtask lock` writes it", "`images lock` writes it"),
             ("cargo xtask", "images"),

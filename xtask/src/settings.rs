@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_buckets_and_keys_are_names() {
+    fn regions_buckets_and_keys_are_validated() {
         for region in
             ["eu-west-1", "us-gov-west-1", "cn-north-1", "us-isob-east-1", "eusc-de-east-1", "xx-new-12"]
         {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_aws_would_refuse_are_refused_first() {
+    fn names_that_aws_would_refuse_are_refused_before() {
         assert!(resolve("xtask init-images --tag a/b", &[]).unwrap_err().to_string().contains("\"a/b\""));
     }
 }

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_written_once_and_never_over_others() {
+    fn files_are_written_once_and_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("new");
         let all = FILES.map(|file| file.path).to_vec();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn where_one_file_cannot_be_written_none_is() {
+    fn if_one_file_cannot_be_written_none_is() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("b"), "no folder").unwrap();
         // A dangling link is in the way like a file, and is noticed only when writing.
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unpacked_is_always_as_in_the_program() {
+    fn unpacked_files_always_match_the_program() {
         let dir = tempfile::tempdir().unwrap();
         unpack(&FILES, dir.path()).unwrap();
         std::fs::write(dir.path().join("b/script"), "edited").unwrap();

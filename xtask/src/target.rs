@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_s_other_names_are_known_for_its_logins_in_every_partition() {
+    fn a_registrys_other_names_are_known_in_every_partition() {
         let bools = [false, true];
         for (region, suffix) in [
             ("eu-west-1", "amazonaws.com"),

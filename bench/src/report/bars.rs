@@ -216,7 +216,7 @@ mod tests {
     use crate::report::tests::{cell, report};
 
     #[test]
-    fn a_cost_that_grows_with_the_list_misses_its_bar() {
+    fn a_cost_that_grows_with_the_list_misses_its_limit() {
         let mut cells = vec![cell(Kind::Loopback), cell(Kind::Loopback)];
         for (cell, (set, images)) in
             cells.iter_mut().zip([(Set::Scale1000, 1_000), (Set::Scale10000, 10_000)])
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_held_against_figures() {
+    fn limits_are_compared_with_figures() {
         let report = report();
         let find = |part: &str| report.bars.iter().find(|bar| bar.text.contains(part)).unwrap();
         let skopeo = find("loopback: wall by skopeo");

@@ -379,7 +379,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn json_goes_out_and_comes_back() {
+    fn a_report_is_read_back_from_its_json() {
         let text = serde_json::to_string(&report()).unwrap();
         let back: Report = serde_json::from_str(&text).unwrap();
         assert_eq!(back.cells[0].rows[0].runs.len(), 10);

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_credential_process_prints_is_read() {
+    fn the_output_of_a_credential_process_is_read() {
         let end = r#""Expiration": "2096-10-02T07:06:40+00:00""#;
         let text = |version: u32, end: &str| {
             format!(
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cli_from_before_aws_login_is_known_by_its_version() {
+    fn a_cli_without_aws_login_is_detected_by_its_version() {
         for (version, old) in [
             ("aws-cli/2.32.0 Python/3.13.9 Linux/6.1", false),
             ("aws-cli/2.31.39 Python/3.13.9", true),

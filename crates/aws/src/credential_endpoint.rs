@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_client_is_waited_for_and_not_for_ever() {
+    async fn waiting_for_a_client_has_a_limit() {
         let failing = async |times: u32| {
             let mut asked = 0;
             let accepted = accepted(Duration::ZERO, || {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_who_has_the_token_is_given_credentials() {
+    async fn only_requests_with_the_token_get_credentials() {
         let end = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
         let keys = Credentials::new("AKIA1", "hush", Some("session".into()), Some(end), "test");
         let endpoint = CredentialEndpoint::start(SharedCredentialsProvider::new(keys)).await.unwrap();

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_no_credentials_is_told_by_the_profile_and_the_kind_of_the_error() {
+    fn missing_credentials_have_a_hint_by_profile_and_kind_of_error() {
         let not_loaded = || CredentialsError::not_loaded("nothing");
         let failed = || CredentialsError::provider_error("exit status: 3");
         let role = Source::Role { mfa: None };

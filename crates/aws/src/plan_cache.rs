@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cached_plan_holds_until_something_it_sees_changes() {
+    fn a_cached_plan_is_valid_until_one_of_its_inputs_changes() {
         let none = BTreeMap::new();
         let rule = Rule { upstream: "quay.io".to_owned(), ..Rule::default() };
         let secret = Rule { credential_arn: Some("arn".to_owned()), ..rule.clone() };

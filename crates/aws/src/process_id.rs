@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_lives_until_it_ends_and_a_reused_number_is_another_one() {
+    fn a_reused_process_id_is_another_process() {
         let own = ProcessId::own().unwrap();
         assert!(!own.is_gone());
         assert!(ProcessId { start: own.start + 1, ..own.clone() }.is_gone());

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_key_until_it_is_about_to_end() {
+    async fn a_key_is_reused_until_it_is_about_to_expire() {
         assert_eq!(keys(3600, 3).await, ["key0", "key0", "key0"]);
         assert_eq!(keys(200, 3).await, ["key0", "key1", "key2"]);
         assert_eq!(keys(200, 1).await, ["key0", "key0", "key0"]);

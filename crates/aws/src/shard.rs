@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_said_or_comes_from_the_service_that_starts_the_process() {
+    fn a_shard_is_set_by_option_or_by_the_service_that_starts_the_process() {
         assert_eq!(shard("2/4", &[]).unwrap(), "2/4");
         assert_eq!(shard("1/1", &[("CI_NODE_INDEX", "7")]).unwrap(), "1/1");
         let batch = [("AWS_BATCH_JOB_ARRAY_INDEX", "0"), ("AWS_BATCH_JOB_ARRAY_SIZE", "16")];
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_share_is_refused() {
+    fn an_invalid_shard_is_refused() {
         for text in
             ["", "2", "/", "0/4", "5/4", "1/0", "-1/4", "+1/4", "1/4/4", "a/4", "1/99999999999", "AUTO"]
         {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_in_one_share_and_shares_are_alike() {
+    fn every_name_is_in_one_shard_and_shards_have_equal_sizes() {
         let names: Vec<String> = (0..4_000).map(|number| format!("team/app-{number}")).collect();
         let shards: Vec<Shard> = Shard::new(1, 8).unwrap().all().collect();
         for name in &names {

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_not_understood_is_an_error_where_it_decides_and_nothing_where_it_does_not() {
+    async fn an_unknown_field_is_an_error_only_where_it_matters() {
         let answers = vec![
             given("7"),
             given("no JSON"),

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_has_the_hint_of_its_code_and_only_what_passes_is_tried_again() {
+    fn a_refusal_has_the_hint_of_its_code_and_only_transient_errors_are_retried() {
         let of = |status, body: Value| {
             let failed = refused("kms:ListKeys", status, &body);
             let told = failure::told(&failed.error);

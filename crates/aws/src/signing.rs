@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wanted_rule_takes_the_place_of_the_earlier_ones_and_all_others_stay() {
+    fn the_required_rule_replaces_earlier_ones_and_others_stay() {
         for (before, wanted, present, rules, is_own) in [
             ("", "a", "", "a", true),
             ("", "a", "xy", "xya", true),

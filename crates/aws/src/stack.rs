@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_are_found_whatever_stands_between() {
+    fn outputs_are_found_between_other_elements() {
         let xml = "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>main</StackName><Outputs>\
             <member><Description>x</Description><OutputKey>ImageTFStateBucketID</OutputKey><OutputValue>bucket-1</OutputValue></member>\
             <member><OutputValue>alias/s3</OutputValue><OutputKey>HTCStateS3KeyAlias</OutputKey></member>\

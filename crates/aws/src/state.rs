@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_state_owns() {
+    fn the_resources_that_a_state_owns() {
         let state = State::parse(
             br#"{"version":4,"outputs":{"tag":{"value":"prod","type":"string"}},"resources":[
                 {"mode":"managed","type":"aws_ecr_repository","name":"images","instances":[{"index_key":"curl","attributes":{"id":"curl"}}]},
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_state_is_refused_by_name() {
+    fn an_encrypted_or_unknown_state_is_refused_by_name() {
         let refused = |text: &str| {
             let error = State::parse(text.as_bytes()).unwrap_err();
             assert_eq!(failure::kind_of(&error), Kind::Config, "{text}");

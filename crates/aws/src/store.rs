@@ -345,7 +345,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn an_object_that_s3_lists_is_asked_for_until_it_comes() {
+    async fn a_listed_object_is_requested_until_s3_returns_it() {
         let answers =
             vec![refused(404, "NoSuchKey"), listed("t"), refused(404, "NoSuchKey"), listed("t"), given("x")];
         let (store, _) = scripted(answers);
@@ -366,7 +366,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_deletion_that_meets_another_request_is_tried_again() {
+    async fn a_deletion_with_a_conflict_is_retried() {
         let conflict = || refused(409, "ConditionalRequestConflict");
         let (store, asked) = scripted(vec![conflict(), conflict(), (204, &[], String::new())]);
         store.delete("t.lock", Some("e1")).await.unwrap();
@@ -376,7 +376,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_condition_that_is_not_met_is_an_answer_with_the_service_s_time() {
+    async fn a_failed_condition_is_an_answer_with_the_services_time() {
         let (store, asked) = scripted(vec![refused(412, "PreconditionFailed"), refused(404, "NoSuchBucket")]);
         let refusal = store.put("t.lock", b"x".to_vec(), If::Absent).await.unwrap().unwrap_err();
         assert_eq!(refusal, NotMet { at: Some(1_795_766_400) });

@@ -69,7 +69,7 @@ mod tests {
     const SECRET: &str = "hunter2";
 
     #[test]
-    fn a_token_needs_nothing_beside_it() {
+    fn a_token_needs_no_user_name() {
         let token = |entry: &str| stored("quay.io", &serde_json::from_str(entry).unwrap()).unwrap();
         let identity = Some(Credential::IdentityToken(SECRET.to_owned()));
         assert_eq!(token("{\"identitytoken\": \"hunter2\"}"), identity);

@@ -45,7 +45,7 @@ fn odd_spellings_of_a_login_are_read() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_not_repeated() {
+fn an_unreadable_login_is_named_and_not_quoted() {
     for (text, problem) in [
         ("{\"Auths\": [\"hunter2\"]}", "auths is not an object"),
         ("{\"auths\": {\"quay.io\": {\"AUTH\": [\"hunter2\"]}}}", "auths.\"quay.io\".auth is not a string"),

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn podmans_file_is_where_podman_leaves_it() {
+    fn podmans_file_is_found_where_podman_writes_it() {
         let dir = tempfile::tempdir().unwrap();
         let place = |name: &str| dir.path().join(name);
         let found = |names: &[(&str, &str)]| {

@@ -112,7 +112,7 @@ fn keys_of_every_spelling_are_found() {
 }
 
 #[test]
-fn helpers_come_first_and_the_file_stands_in() {
+fn helpers_have_precedence_over_the_file() {
     let fixture = Fixture::new(
         r#"{"auths": {"ghcr.io": {"auth": "bWU6aHVudGVyMg=="}, "quay.io": {}},
             "credHelpers": {"https://ecr.example": "own", "docker.io": "own"}, "credsStore": "store"}"#,
@@ -135,7 +135,7 @@ fn helpers_come_first_and_the_file_stands_in() {
 }
 
 #[test]
-fn broken_files_are_clear_errors_without_what_stands_in_them() {
+fn broken_files_are_clear_errors_without_their_content() {
     for (text, problem) in [
         ("{\"auths\": {\"a\": hunter2}}", "is not JSON from line 1, column 17 on"),
         ("[\"hunter2\"]", "is not a JSON object"),
@@ -185,7 +185,7 @@ fn a_helper_that_breaks_is_named_and_never_quoted() {
 }
 
 #[tokio::test]
-async fn the_registry_crate_gets_what_is_logged_in_by_then() {
+async fn the_registry_crate_gets_the_current_login() {
     let fixture = Fixture::new("{}");
     let credentials = fixture.credentials();
     assert_eq!(Credentials::get(&credentials, &server("quay.io"), None).await.unwrap(), None);
@@ -196,7 +196,7 @@ async fn the_registry_crate_gets_what_is_logged_in_by_then() {
 }
 
 #[test]
-fn nobody_has_to_have_a_file() {
+fn no_file_is_required() {
     let dir = tempfile::tempdir().unwrap();
     let credentials = |places| DockerCredentials { places, path: None, timeout: TIMEOUT };
     let absent = credentials(vec![docker(&dir.path().join("absent"))]);
@@ -208,7 +208,7 @@ fn nobody_has_to_have_a_file() {
 }
 
 #[test]
-fn over_plain_http_only_what_was_stored_for_that_address_is_used() {
+fn over_plain_http_only_a_login_for_that_address_is_used() {
     // me:hunter2
     let keys = |keys: &[&str]| {
         let entries = keys.iter().map(|key| format!("\"{key}\": {{\"auth\": \"bWU6aHVudGVyMg==\"}}"));
@@ -239,7 +239,7 @@ fn over_plain_http_only_what_was_stored_for_that_address_is_used() {
 }
 
 #[test]
-fn a_helper_is_asked_for_the_address_that_is_reached() {
+fn a_helper_is_asked_for_the_address_of_the_server() {
     let fixture = Fixture::new(r#"{"credsStore": "store"}"#)
         .helper("store", r#"echo "credentials not found in native keychain"; exit 1"#);
     for address in ["http://mirror.corp:5000/hub", "https://mirror.corp", "http://registry-1.docker.io"] {
@@ -249,7 +249,7 @@ fn a_helper_is_asked_for_the_address_that_is_reached() {
 }
 
 #[test]
-fn podmans_logins_stand_in_for_dockers() {
+fn podmans_logins_are_used_if_docker_has_none() {
     let fixture = Fixture::new(r#"{"auths": {"quay.io": {"auth": "bWU6aHVudGVyMg=="}}}"#);
     let path = fixture.dir.path().join("auth.json");
     let theirs =
@@ -284,7 +284,7 @@ fn a_helper_of_podmans_file_is_asked_too() {
 }
 
 #[test]
-fn an_empty_file_is_none_and_a_helper_that_is_missing_stops_nobody() {
+fn an_empty_file_is_no_file_and_a_missing_helper_stops_nothing_else() {
     assert_eq!(Fixture::new("").find("ghcr.io"), None);
     let fixture = Fixture::new(r#"{"credsStore": "nowhere.exe", "auths": {"ghcr.io": {"auth": "YTpi"}}}"#);
     assert_eq!(fixture.find("quay.io"), None);
@@ -296,7 +296,7 @@ fn an_empty_file_is_none_and_a_helper_that_is_missing_stops_nobody() {
 }
 
 #[test]
-fn a_helper_that_hangs_or_never_stops_is_ended_and_named() {
+fn a_helper_that_hangs_or_prints_without_end_is_killed_and_named() {
     let fixture = Fixture::new(r#"{"credsStore": "slow"}"#).helper("slow", "sleep 600 & wait");
     let mut credentials = fixture.credentials();
     credentials.timeout = Duration::from_secs(1);
@@ -312,7 +312,7 @@ fn a_helper_that_hangs_or_never_stops_is_ended_and_named() {
 }
 
 #[test]
-fn the_variable_comes_before_the_files() {
+fn the_variable_has_precedence_over_the_files() {
     let fixture = Fixture::new(
         r#"{"auths": {"quay.io": {"auth": "eW91Omh1bnRlcjI="}, "ghcr.io": {"auth": "eW91Omh1bnRlcjI="}}, "credsStore": "x"}"#,
     )
@@ -339,7 +339,7 @@ fn the_variable_comes_before_the_files() {
 }
 
 #[test]
-fn a_login_for_a_namespace_is_for_what_is_below_it() {
+fn a_login_for_a_namespace_is_only_used_below_it() {
     let fixture = Fixture::new(
         r#"{"auths": {
             "quay.io": {"auth": "bWU6aHVudGVyMg=="},

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_users_surroundings_are_reachable_and_only_ours_is_written() {
+    fn the_users_plugins_and_contexts_are_used_and_only_our_configuration_is_written() {
         let user = tempfile::tempdir().unwrap();
         let theirs = r#"{"auths":{"a.example":{"auth":"eA=="},"stored.example":{},"u.example":{"username":"u"},"ecr":{"auth":"old"},
             "quay.io":{"auth":"old"},"quay.io/team":{"auth":"eA=="},"https://b.example/v1/":{"auth":"eA=="}},
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_removed_and_nothing_else() {
+    fn only_the_remains_of_a_killed_run_are_removed() {
         let room = tempfile::tempdir().unwrap();
         // Larger than any process ID of Linux or macOS.
         let dead = room.path().join(format!("{PREFIX}{}-x", i32::MAX));

@@ -71,7 +71,7 @@ async fn buildx_gets_its_flags_and_no_attestations() {
 }
 
 #[tokio::test]
-async fn a_client_whose_help_is_the_plugin_s_is_not_asked_for_the_plugin() {
+async fn a_client_that_shows_the_plugins_help_is_not_asked_for_the_plugin() {
     for (usage, asked) in
         [("Usage:  docker buildx build [OPTIONS]\n", 1), ("Usage:  docker build [OPTIONS]\n", 2)]
     {
@@ -83,7 +83,7 @@ async fn a_client_whose_help_is_the_plugin_s_is_not_asked_for_the_plugin() {
 }
 
 #[tokio::test]
-async fn a_client_without_buildx_uses_the_legacy_builder_and_names_what_it_lacks() {
+async fn a_client_without_buildx_uses_the_legacy_builder_and_reports_what_it_lacks() {
     let script = format!(
         "case \"$DOCKER_BUILDKIT $*\" in '1 build --help') exit 1;; *'build --help') printf '%s' '{CLASSIC_HELP}';; \
          *'buildx version') exit 1;; esac"
@@ -102,7 +102,7 @@ async fn a_client_without_buildx_uses_the_legacy_builder_and_names_what_it_lacks
 }
 
 #[tokio::test]
-async fn podman_nerdctl_and_finch_are_told_about_plain_http_on_loopback() {
+async fn podman_nerdctl_and_finch_get_the_option_for_plain_http_on_loopback() {
     let script = format!("case \"$*\" in 'build --help') printf '%s' '{CLASSIC_HELP}';; esac");
     for (name, before) in [
         ("podman", "build --format docker --tls-verify=false "),
@@ -132,7 +132,7 @@ async fn the_password_goes_through_stdin_into_the_users_own_configuration() {
 }
 
 #[tokio::test]
-async fn logins_in_the_users_variable_do_not_win_over_the_runs_own() {
+async fn logins_in_the_users_variable_do_not_override_the_runs_own() {
     process::hand_down(AUTH_VARIABLE, "{}");
     let (_room, program) = client("docker", "echo \"--progress [$DOCKER_AUTH_CONFIG]\"");
     let docker = Docker::find(Some(&program)).await.unwrap();
@@ -142,7 +142,7 @@ async fn logins_in_the_users_variable_do_not_win_over_the_runs_own() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_down_or_closed_is_told_from_a_failure() {
+async fn an_engine_that_is_down_or_denied_is_distinguished_from_a_failure() {
     for (said, wanted) in [
         (
             "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
@@ -174,14 +174,14 @@ async fn an_unknown_or_missing_client_is_named() {
 }
 
 #[tokio::test]
-async fn pidgins_finch_is_no_container_client() {
+async fn pidgins_finch_is_not_a_container_client() {
     let (_room, program) = client("finch", "echo 'Finch 2.14.12 (2fc862e230a7d64799e614a49ee49ef9d54f89a9)'");
     let error = Docker::find(Some(&program)).await.unwrap_err().to_string();
     assert!(error.ends_with("/finch is not docker, podman, finch or nerdctl"), "{error}");
 }
 
 #[tokio::test]
-async fn the_builder_that_is_asked_for_platforms_is_the_one_that_builds() {
+async fn the_platforms_are_those_of_the_builder_that_builds() {
     // `docker buildx use other` has been run: `inspect` alone would ask that one.
     let script = format!(
         "case \"$*\" in 'build --help') printf '%s' '{BUILDX_HELP}';; 'context show') echo rootless;; \
@@ -210,7 +210,7 @@ async fn failing(help: &str, recorded: &str) -> DockerError {
 }
 
 #[tokio::test]
-async fn a_failed_build_is_told_by_its_step_and_not_by_its_command_line() {
+async fn a_failed_build_is_reported_with_its_step_and_not_with_its_command_line() {
     let recorded = include_str!("build_output/recorded/buildx-rawjson-fail.txt");
     let help = BUILDX_HELP
         .replace("--progress string", "--progress string (\"auto\", \"plain\",\n  \"rawjson\", \"tty\")");
@@ -231,7 +231,7 @@ async fn a_failed_build_is_told_by_its_step_and_not_by_its_command_line() {
 }
 
 #[tokio::test]
-async fn an_engine_that_asks_a_plain_registry_by_https_and_one_of_another_age_are_named() {
+async fn an_engine_that_uses_https_for_a_plain_registry_and_an_engine_of_another_version_are_reported() {
     let recorded = include_str!("build_output/recorded/buildx-rawjson-http.txt");
     let help = BUILDX_HELP.replace("--progress string", "--progress string \"rawjson\"");
     let error = failing(&help, recorded).await;

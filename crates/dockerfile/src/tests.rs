@@ -122,7 +122,7 @@ fn needs(text: &str, target: Option<&str>, base: bool) -> Result<Needs, String> 
 }
 
 #[test]
-fn base_and_entry_point_go_where_the_dockerfile_takes_them() {
+fn base_and_entry_point_are_passed_as_the_dockerfile_declares_them() {
     let own = needs("ARG BASE_IMAGE\nFROM $BASE_IMAGE\nARG ENTRY_POINT=start.sh\n", None, true).unwrap();
     assert_eq!(own.base, Base::Argument("BASE_IMAGE".to_owned()));
     assert_eq!(own.entry_point, Some(("ENTRY_POINT".to_owned(), Some("start.sh".to_owned()))));
@@ -179,7 +179,7 @@ fn base_and_entry_point_go_where_the_dockerfile_takes_them() {
 }
 
 #[test]
-fn a_file_is_named_by_itself_and_copied_by_what_is_above_it_too() {
+fn a_file_is_copied_by_its_own_name_or_a_parent_directory() {
     let args = BTreeMap::from([("F".to_owned(), "a.sh".to_owned())]);
     for (text, names, copies) in [
         ("COPY . /", false, true),
@@ -199,7 +199,7 @@ fn a_file_is_named_by_itself_and_copied_by_what_is_above_it_too() {
 }
 
 #[test]
-fn a_pinned_copy_differs_in_its_froms_alone() {
+fn a_pinned_copy_differs_only_in_its_from_lines() {
     let text = "# c\nFROM --platform=$TARGETPLATFORM \\\n  a/b:1 \\\n # why\n AS one\r\nRUN true\nFROM a/b:1\nFROM one\n";
     let file = Dockerfile::parse("D", text.as_bytes()).unwrap();
     let pinned = file.pin(&needs(text, None, false).unwrap(), "r/a/b@sha256:1");
@@ -210,7 +210,7 @@ fn a_pinned_copy_differs_in_its_froms_alone() {
 }
 
 #[test]
-fn triggers_of_an_image_are_looked_at_too() {
+fn triggers_of_an_image_are_checked_too() {
     let check =
         |trigger: &str| check_triggers("x@sha256:1", &[trigger.to_owned()]).map_err(|e| e.to_string());
     let pinned = format!("COPY --from=a/b@{DIGEST} /x /x");

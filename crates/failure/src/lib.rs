@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_were_put_around_a_failure_stay_whatever_is_added_to_it() {
+    fn context_around_a_failure_is_kept_when_a_hint_is_added() {
         let error = failure(Kind::Upstream, "no answer").context("curl cannot be looked up");
         let error = ending(Kind::Config, None, error);
         assert_eq!(render(&error), "error: curl cannot be looked up\n  caused by: no answer");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_the_registry_client_hands_through_keeps_its_kind_and_its_hint() {
+    fn a_cause_passed_on_by_the_registry_client_keeps_its_kind_and_hint() {
         #[derive(Debug)]
         struct Shared(Arc<dyn std::error::Error + Send + Sync>);
 
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_found_by_its_type_below_words_and_failures() {
+    fn a_cause_is_found_by_its_type_below_context_and_failures() {
         let missing = || ProcessError::Missing { program: "docker".into() };
         let plain = anyhow::Error::from(missing()).context("building");
         let told = ending(Kind::Docker, Some("install it".to_owned()), missing());
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_a_kind_of_its_own() {
+    fn a_missing_program_has_its_own_kind() {
         let error =
             anyhow::Error::from(ProcessError::Missing { program: "docker".into() }).context("building");
         assert_eq!(kind_of(&error), Kind::MissingTool);

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_module_makes_these_kinds_and_no_other() {
+    fn the_module_creates_exactly_these_kinds() {
         let mut made = BTreeSet::new();
         for file in std::fs::read_dir(top().join("deployment/image_repository/terraform")).unwrap() {
             let file = file.unwrap().path();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_known_by_its_type_and_by_an_address() {
+    fn a_kind_is_found_by_its_type_and_by_an_address() {
         for kind in ResourceKind::ALL {
             assert_eq!(ResourceKind::of(kind.name()), Some(kind));
             assert_eq!(ResourceKind::of(&format!("{}.managed[\"a.b\"]", kind.name())), Some(kind));

@@ -83,7 +83,7 @@ mod tests {
     use failure::kind_of;
 
     #[tokio::test]
-    async fn what_does_not_show_is_given_up_by_name() {
+    async fn a_resource_that_does_not_become_visible_is_named() {
         let left = Duration::from_millis(200);
         let since = tokio::time::Instant::now().checked_sub(VISIBLE_BOUND - left).unwrap();
         let mut wait = Wait { since, ..Wait::new() };

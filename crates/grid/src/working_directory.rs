@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_kms_refuses_is_a_matter_of_permissions() {
+    fn a_key_that_kms_refuses_is_a_permission_failure() {
         let failed = |summary: &str| {
             let summary = summary.to_owned();
             let diagnostic =

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_written_with_the_mode_that_it_has_here() {
+    fn a_file_is_written_with_its_original_mode() {
         for file in FILES {
             let mode = std::fs::metadata(top().join(file.path)).unwrap().permissions().mode();
             assert_eq!(file.mode() & 0o100, mode & 0o100, "{}", file.path);

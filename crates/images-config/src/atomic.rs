@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+    fn a_file_is_replaced_atomically_without_temporary_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/images.lock");
         write_soon(&path, |file| file.write_all(b"one")).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_a_link() {
+    fn a_symlink_stays_a_symlink() {
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         std::fs::write(&real, "one").unwrap();

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_run_learns_the_next_one_knows() {
+    fn the_next_run_knows_the_results_of_this_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("below/cache.json");
         let (source, target): (Reference, Reference) = ("a:b".parse().unwrap(), "h:1/a:b".parse().unwrap());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn two_runs_at_once_keep_both_their_memories() {
+    fn two_simultaneous_runs_keep_the_results_of_both() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache.json");
         let (one, two) = (Cache::open(&path), Cache::open(&path));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_learns_nothing_writes_nothing() {
+    fn a_run_without_new_results_writes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache.json");
         let target: Reference = "h:1/a:b".parse().unwrap();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_form_is_read_once_and_taken_over() {
+    fn the_old_format_is_read_once_and_converted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mapping.json");
         let (source, target): (Reference, Reference) = ("a:b".parse().unwrap(), "h:1/a:b".parse().unwrap());
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_files_are_begun_anew() {
+    fn a_broken_cache_file_is_started_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache.json");
         let long = format!(
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_that_held_is_remembered_for_its_digest_and_signer() {
+    fn a_valid_signature_is_remembered_for_its_digest_and_signer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache.json");
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_to_stops_nothing() {
+    fn an_unwritable_directory_stops_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();

@@ -150,13 +150,13 @@ fn says(line: &str, rule: &str) -> bool {
 }
 
 #[test]
-fn all_errors_come_at_once() {
+fn all_errors_are_reported_at_once() {
     let found = errors();
     assert!(found == SNAPSHOT, "{found}");
 }
 
 #[test]
-fn every_rule_has_its_line_among_all_errors() {
+fn every_rule_has_a_line_in_the_list_of_all_errors() {
     let rules = rules();
     assert!(rules.len() > 60, "{rules:#?}");
     let lines = || SNAPSHOT.lines().filter(|line| line.starts_with("  images.toml:"));

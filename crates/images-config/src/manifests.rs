@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_comes_back_byte_for_byte_unless_its_file_was_changed_or_is_old() {
+    fn a_cached_manifest_is_returned_unless_its_file_was_changed_or_is_old() {
         let room = tempfile::tempdir().unwrap();
         let folder = room.path().join("manifests");
         let manifests = Manifests::new(folder.clone());

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_first_seen_in_the_future_waits_from_now_on_and_not_for_ever() {
+    fn a_first_seen_time_in_the_future_counts_as_now() {
         let age = MinAge {
             sources: Pattern::all(),
             age: SignedDuration::from_hours(72),

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn platforms_are_known_words() {
+    fn platforms_are_known_names() {
         for good in ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "windows/amd64"] {
             assert_eq!(platform(good), Ok(()), "{good}");
         }

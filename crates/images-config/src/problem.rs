@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_count_characters_and_lines_from_one() {
+    fn positions_count_lines_and_characters_from_one() {
         assert_eq!(position("ab\ncd", 0), (1, 1));
         assert_eq!(position("ab\ncd", 4), (2, 2));
         assert_eq!(position("é = 1", 2), (1, 2));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_finds_typing_mistakes_and_nothing_else() {
+    fn nearest_only_finds_typing_mistakes() {
         let known = ["source", "platforms", "artifacts"];
         assert_eq!(nearest("sorce", known), Some("source"));
         assert_eq!(nearest("soruce", known), Some("source"));

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_login_is_repeated_and_nothing_else_is_left_out() {
+    fn only_logins_are_redacted() {
         for (text, shown) in [
             ("`https://me:hunter2@m.example/a` is a URL", "`https://***@m.example/a` is a URL"),
             ("'x=http://me:hunter2@m.example'", "'x=http://***@m.example'"),

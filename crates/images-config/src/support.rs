@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_is_marked_from_the_day_after() {
+    fn a_base_is_unsupported_from_the_day_after_its_end() {
         let base: Reference = "public.ecr.aws/lambda/python:3.8".parse().unwrap();
         let day = |text: &str| text.parse::<Date>().unwrap();
         assert_eq!(ended(&base, day("2024-10-14")), None);

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_before_a_release_is_for_those_who_have_such_a_tag() {
+    fn a_prerelease_is_only_newer_for_a_prerelease_tag() {
         let tags = ["1.0.0-rc2", "1.0.0-rc10", "1.0.0", "1.0.0-beta.3", "1.1.0-alpha-1", "1.1.0-dev"];
         assert_eq!(
             of("1.0.0-rc1", &tags),
@@ -207,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_version_has_no_newer_one() {
+    fn a_tag_without_a_version_has_no_newer_one() {
         for tag in ["latest", "stable", "al2", "sha256abc", "99999999999999999999999.1", ""] {
             assert_eq!(newer(tag, ["1.0", "2.0"]), None, "{tag}");
         }
     }
 
     #[test]
-    fn the_newest_with_the_same_first_number_is_told_apart() {
+    fn the_newest_of_the_same_major_version_is_separate() {
         let found = newer("1.2.3", ["1.2.4", "1.9.0", "2.0.0"]).unwrap();
         assert_eq!((found.newest(), found.compatible.as_deref()), (Some("2.0.0"), Some("1.9.0")));
         let found = newer("2.0.0", ["1.2.4"]).unwrap();

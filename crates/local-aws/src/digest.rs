@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digest_of_nothing_is_the_known_one() {
+    fn the_digest_of_no_bytes_is_the_known_one() {
         let nothing = sha256(b"");
         assert_eq!(nothing, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert!(is_valid(&nothing));

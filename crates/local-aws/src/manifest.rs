@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types_have_to_agree() {
+    fn media_types_must_agree() {
         let fault = refusal(
             &json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }),
             Some(DOCKER_LIST),

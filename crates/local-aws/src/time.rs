@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_written_as_aws_writes_them() {
+    fn times_have_awss_format() {
         let millis = 1_795_342_459_155;
         assert_eq!(iso8601(millis), "2026-11-22T10:14:19.155Z");
         assert_eq!(http_date(millis), "Sun, 22 Nov 2026 10:14:19 GMT");

@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_may_carry_a_prefix() {
+    fn a_route_may_have_a_prefix() {
         let upstreams = Upstreams::new(&[
             ("public.ecr.aws".to_owned(), "http://127.0.0.1:5000/public.ecr.aws".to_owned()),
             ("docker.io".to_owned(), "http://127.0.0.1:5000/".to_owned()),

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_matched_whole() {
+    fn names_are_matched_completely() {
         let document = "<A xmlns=\"x\"><KeyMarker>no</KeyMarker><Key>a&amp;b</Key><Key/><Key>c</Key></A>";
         assert_eq!(elements(document, "Key"), ["a&amp;b", "", "c"]);
         assert_eq!(text(document, "Key").as_deref(), Some("a&b"));

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_repository_and_a_tag_whoever_wrote_it() {
+    fn a_name_is_a_repository_and_a_tag_in_layouts_of_every_tool() {
         let by_ref = |name: &str| format!(r#""org.opencontainers.image.ref.name":"{name}""#);
         assert_eq!(names(&by_ref("kedacore/keda:2.11.2"), false), ["kedacore/keda 2.11.2"]);
         assert_eq!(names(&by_ref("ghcr.io/kedacore/keda:2.11.2"), false), ["kedacore/keda 2.11.2"]);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_says_what_it_is_or_shows_it() {
+    fn a_manifests_type_is_declared_or_detected() {
         assert_eq!(media_type(br#"{"mediaType":"x","manifests":[]}"#), "x");
         assert_eq!(media_type(br#"{"manifests":[]}"#), OCI_INDEX);
         assert_eq!(media_type(br#"{"config":{},"layers":[]}"#), OCI_IMAGE);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_readers_take_differently_is_refused() {
+    fn an_ambiguous_index_is_refused() {
         for text in [
             r#"{"schemaVersion":2,"manifests":[],"Manifests":[]}"#,
             r#"{"schemaVersion":2,"manifests":[{"digest":"x","Annotations":{}}]}"#,
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_listed_and_other_tools_words_are_kept() {
+    fn missing_images_are_not_listed_and_other_tools_annotations_are_kept() {
         let (here, gone) = (Digest::of(b"here"), Digest::of(b"gone"));
         let text = format!(
             r#"{{"schemaVersion":2,"manifests":[

@@ -147,7 +147,7 @@ fn a_directory_and_a_tar_file_hold_the_same_images() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_gone_on_from_wherever_it_was_cut() {
+fn a_killed_export_continues_wherever_it_was_cut() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let source = Arc::new(Layout::create(&dir.path().join("layout")).unwrap());
@@ -180,7 +180,7 @@ fn what_a_killed_process_left_is_gone_on_from_wherever_it_was_cut() {
 }
 
 #[test]
-fn a_second_file_brings_the_signature_that_the_first_one_lacked() {
+fn a_second_file_adds_the_signature_that_the_first_one_lacked() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let [target, signed] =
@@ -206,7 +206,7 @@ fn a_second_file_brings_the_signature_that_the_first_one_lacked() {
 }
 
 #[test]
-fn a_blob_that_was_damaged_is_brought_again() {
+fn a_damaged_blob_is_copied_again() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let source = Arc::new(Layout::create(&dir.path().join("from")).unwrap());
@@ -227,7 +227,7 @@ fn a_blob_that_was_damaged_is_brought_again() {
 }
 
 #[test]
-fn what_is_in_the_way_is_left_alone() {
+fn other_files_in_the_way_are_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| dir.path().join(name);
     std::fs::create_dir(place("photos")).unwrap();
@@ -247,7 +247,7 @@ fn what_is_in_the_way_is_left_alone() {
 }
 
 #[test]
-fn bytes_with_another_digest_get_no_name() {
+fn bytes_with_another_digest_are_not_stored() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let layout = Arc::new(Layout::create(dir.path()).unwrap());

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
+    fn no_terminal_control_sequence_is_left() {
         for (text, wanted) in [
             ("plain\ttext\n", "plain\ttext\n"),
             ("\u{1b}[91mseq: unrecognized option\u{1b}[0m", "seq: unrecognized option"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_in_no_control_character_comes_out() {
+    fn no_input_produces_a_control_character() {
         let alphabet =
             ['\u{1b}', '[', ']', '\\', '\u{7}', '\u{9b}', '\u{9c}', '\r', '\n', 'm', '3', ';', 'x'];
         let mut state = 7_u64;

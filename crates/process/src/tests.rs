@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 #[test]
-fn read_gives_stdout_and_keeps_the_tail_of_stderr() {
+fn read_returns_stdout_and_keeps_the_tail_of_stderr() {
     assert_eq!(Cmd::new("echo").arg("a b").read().unwrap(), "a b");
     let error = Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]).read().unwrap_err();
     assert_eq!(error.tail(), ["why"]);
@@ -14,7 +14,7 @@ fn read_gives_stdout_and_keeps_the_tail_of_stderr() {
 }
 
 #[test]
-fn a_commands_own_variables_win_over_those_that_every_program_gets() {
+fn a_commands_own_variables_override_those_of_every_program() {
     hand_down("HTC_GRID_HANDED_DOWN", "every program's");
     let seen = |command: Cmd| command.args(["-c", "echo $HTC_GRID_HANDED_DOWN"]).read().unwrap();
     assert_eq!(seen(Cmd::new("sh")), "every program's");
@@ -27,7 +27,7 @@ fn a_commands_own_variables_win_over_those_that_every_program_gets() {
 }
 
 #[test]
-fn the_runs_identity_wins_over_a_commands_own_variables_and_takes_the_rest_away() {
+fn the_runs_identity_overrides_a_commands_own_variables_and_removes_the_rest() {
     const PREFIX: &str = "HTC_GRID_IDENTITY_";
     hand_down_in_place_of(PREFIX, vec![(format!("{PREFIX}A"), "the run's".to_owned())]);
     hand_down("HTC_GRID_IDENTITY_C", "every program's");
@@ -48,7 +48,7 @@ fn the_runs_identity_wins_over_a_commands_own_variables_and_takes_the_rest_away(
 }
 
 #[test]
-fn variables_are_taken_by_their_beginning() {
+fn variables_are_selected_by_prefix() {
     let seen = env_remove_all(Cmd::new("env"), "CARGO").read().unwrap();
     assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "cargo runs this");
     assert!(!seen.lines().any(|line| line.starts_with("CARGO")), "{seen}");
@@ -56,7 +56,7 @@ fn variables_are_taken_by_their_beginning() {
 }
 
 #[test]
-fn a_typed_line_is_the_command_that_its_words_are() {
+fn a_typed_line_is_split_into_a_command() {
     let (sh, words, file) = (shell().unwrap(), ["a b", "c"], std::path::Path::new("/x"));
     assert_eq!(cmd!(sh, "printf %s, {words...} {file}.toml 'd e'").read().unwrap(), "a b,c,/x.toml,d e,");
     let here = std::env::current_dir().unwrap();
@@ -68,7 +68,7 @@ fn a_typed_line_is_the_command_that_its_words_are() {
 }
 
 #[test]
-fn failing_is_an_answer_where_it_is_asked_for() {
+fn a_failure_is_a_result_if_requested() {
     let ended = Cmd::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]).end().unwrap();
     assert!(!ended.success);
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out", "err"));
@@ -81,7 +81,7 @@ fn a_missing_program_is_named() {
 }
 
 #[tokio::test]
-async fn stream_hands_over_lines_and_secrets_stay_out_of_the_error() {
+async fn stream_passes_lines_and_the_error_has_no_secrets() {
     let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = Arc::clone(&lines);
     let error = Cmd::new("sh")
@@ -95,7 +95,7 @@ async fn stream_hands_over_lines_and_secrets_stay_out_of_the_error() {
 }
 
 #[tokio::test]
-async fn what_a_terminal_would_obey_reaches_neither_lines_nor_errors() {
+async fn control_sequences_reach_neither_lines_nor_errors() {
     let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = Arc::clone(&lines);
     let script = r"printf '\033[31mred\033[0m\r\n\033]0;title\007\n10%%\r100%%\n'; exit 3";
@@ -143,7 +143,7 @@ async fn until(is_so: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn what_hangs_or_prints_without_end_is_killed_with_its_children() {
+async fn a_program_that_hangs_or_prints_without_end_is_killed_with_its_children() {
     let dir = tempfile::tempdir().unwrap();
     let soon = Duration::from_secs(2);
     for (at, (rest, time, wanted)) in [
@@ -168,7 +168,7 @@ async fn what_hangs_or_prints_without_end_is_killed_with_its_children() {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_any_more_is_killed_too() {
+async fn a_dropped_program_is_killed_too() {
     let dir = tempfile::tempdir().unwrap();
     let note = dir.path().join("note");
     let script = format!("{FAMILY} wait");
@@ -181,7 +181,7 @@ async fn what_nobody_waits_for_any_more_is_killed_too() {
 }
 
 #[tokio::test]
-async fn what_ends_in_time_is_as_it_ended() {
+async fn a_program_that_ends_in_time_has_its_own_result() {
     let within = |command| end_within(command, Duration::from_secs(60), 6);
     let script = Cmd::new("sh").args(["-c", "cat; echo err >&2; exit 3"]).stdin(Secret::new("out"));
     let ended = within(script).await.unwrap();

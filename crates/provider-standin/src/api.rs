@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_is_talked_to() {
+    fn only_loopback_endpoints_are_called() {
         for good in ["http://127.0.0.1:4566", "http://[::1]:1/", "http://localhost:80", "http://127.8.9.1"] {
             assert!(loopback(Some(good)).is_ok(), "{good}");
         }
@@ -311,13 +311,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_only_what_is_set() {
+    fn a_request_only_has_the_fields_that_are_set() {
         let body = json!({ "a": null, "b": { "c": null, "d": false } });
         assert_eq!(without_null(body), json!({ "b": { "d": false } }));
     }
 
     #[tokio::test]
-    async fn a_throttled_call_is_made_again_with_a_bound() {
+    async fn a_throttled_call_is_retried_up_to_a_limit() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let data = tempfile::tempdir().unwrap();
         let server = local_aws::Server::start(local_aws::Config::new(data.path())).unwrap();

@@ -135,14 +135,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_stands_for_its_role() {
+    fn a_session_is_resolved_to_its_role() {
         let issuer = Issuer::of("arn:aws-cn:sts::123456789012:assumed-role/ops/anna@example.com").unwrap();
         assert_eq!(issuer.arn, "arn:aws-cn:iam::123456789012:role/ops");
         assert_eq!((issuer.name.as_str(), issuer.session.as_str()), ("ops", "anna@example.com"));
     }
 
     #[test]
-    fn a_user_stands_for_themselves() {
+    fn a_user_is_resolved_to_the_user() {
         let arn = "arn:aws:iam::123456789012:user/anna";
         assert_eq!(Issuer::of(arn).unwrap().arn, arn);
         assert_eq!(Issuer::of("anna"), None);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_the_configuration_leaves_out_keeps_what_ecr_chose() {
+    fn a_block_missing_in_the_configuration_keeps_ecrs_default() {
         let prior = repository();
         let mut proposed = prior.clone();
         proposed.insert("encryption_configuration".to_owned(), Value::List(Vec::new()));

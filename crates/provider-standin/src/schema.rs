@@ -144,13 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_is_the_one_that_the_version_names() {
+    fn the_schema_is_that_of_the_declared_version() {
         let schemas = Schemas::load().unwrap();
         assert_eq!(format!("{}+standin", schemas.provider_version), crate::VERSION);
     }
 
     #[test]
-    fn a_state_of_another_provider_version_is_brought_into_shape() {
+    fn a_state_of_another_provider_version_is_upgraded() {
         let schemas = Schemas::load().unwrap();
         let old = Object::from([
             ("name".to_owned(), Value::from("curl")),

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ignored_default_is_set_at_creation_and_is_no_drift() {
+    fn an_ignored_default_is_set_at_creation_and_is_not_drift() {
         let object = Object::new();
         assert!(rules().at_creation(&object).contains_key("htc-grid/a"));
         assert_eq!(rules().planned(&object), to_value(&tags(&[("team", "hpc")])));

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_survive_the_wire() {
+    fn values_are_decoded_as_encoded() {
         let value = Value::Object(BTreeMap::from([
             ("id".to_owned(), Value::Unknown),
             ("tags".to_owned(), Value::Object(BTreeMap::from([("a".to_owned(), "b".into())]))),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_is_the_extension_that_terraform_expects() {
+    fn an_unknown_value_has_terraforms_encoding() {
         assert_eq!(encode(&Value::Unknown).unwrap().msgpack, [0xd4, 0x00, 0x00]);
         // A refined unknown, as terraform sends it for a string that is not null.
         let refined = DynamicValue { msgpack: vec![0xc7, 0x03, 0x0c, 0x81, 0x01, 0xc2], json: Vec::new() };
@@ -216,12 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_travel_as_integers() {
+    fn whole_numbers_are_encoded_as_integers() {
         assert_eq!(encode(&Value::Number(7.0)).unwrap().msgpack, [0x07]);
     }
 
     #[test]
-    fn what_is_no_value_is_refused() {
+    fn an_invalid_value_is_refused() {
         // A string of five bytes that is truncated after one.
         let broken = DynamicValue { msgpack: vec![0xa5, 0x61], json: Vec::new() };
         assert!(decode(Some(broken)).is_err());

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzz_any_link_is_a_part_of_its_header() {
+    fn fuzz_any_link_is_part_of_its_header() {
         crate::fuzz::each("links", |input| {
             let Some(text) = std::str::from_utf8(input).ok() else { return false };
             let Some(next) = next_link(text) else { return false };

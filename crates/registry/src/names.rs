@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_that_go_reads_and_we_do_not_is_named() {
+    fn a_field_that_only_go_would_read_is_named() {
         let found = |json: &[u8]| check(json, &MANIFEST).map_err(|ambiguous| ambiguous.found);
         for (json, name) in [
             (&br#"{"Layers":[]}"#[..], "Layers"),

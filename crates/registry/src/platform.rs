@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_says_its_platform_in_one_way() {
+    fn a_configurations_platform_is_unambiguous() {
         let read = |json: &str| Platform::of_configuration(json.as_bytes());
         let arm = r#"{"os":"linux","architecture":"arm64","variant":"v8","rootfs":{"OS":1}}"#;
         assert_eq!(read(arm).unwrap().unwrap().to_string(), "linux/arm64/v8");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn platforms_read_and_print() {
+    fn platforms_are_parsed_and_printed() {
         assert_eq!("linux/arm64/v8".parse::<Platform>().unwrap().to_string(), "linux/arm64/v8");
         for text in ["", "linux", "linux/", "/amd64", "linux/amd64/v1/x", "linux/am d64"] {
             assert!(text.parse::<Platform>().is_err(), "{text}");

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn tag_and_digest_may_stand_together_and_the_digest_is_asked_for() {
+    fn with_tag_and_digest_the_digest_is_requested() {
         let digest = Digest::of(b"x");
         let name: Reference = format!("host:1/a:t@{digest}").parse().unwrap();
         assert_eq!((name.tag(), name.digest()), (Some("t"), Some(digest)));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_registry_takes_are_refused() {
+    fn names_that_no_registry_accepts_are_refused() {
         for text in [
             "",
             "/",
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzz_any_reference_is_refused_or_means_the_same_in_its_canonical_form() {
+    fn fuzz_any_reference_is_refused_or_equal_to_its_canonical_form() {
         crate::fuzz::each("references", |input| {
             let Ok(text) = std::str::from_utf8(input) else { return false };
             let Ok(reference) = text.parse::<Reference>() else { return false };

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_stands_in_the_source_is_markup() {
+    fn only_the_sources_own_markup_is_markup() {
         let hostile = "</td><script>alert('1')</script> \" onload=\"x & y";
         let inner = html!("<b>", hostile, "</b>");
         let shown = html!("<td title=\"", hostile, "\">", inner, Some(7_usize), None::<String>, "</td>");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_shown_as_that() {
+    fn invalid_characters_are_shown_as_such() {
         let hostile = "a\u{0}b\u{1b}[31mc\u{202e}d\u{2066}e\u{85}f\n\tü→";
         let shown = html!(hostile).into_string();
         assert_eq!(shown, "a\u{fffd}b\u{fffd}[31mc\u{fffd}d\u{fffd}e\u{fffd}f\n\tü→");

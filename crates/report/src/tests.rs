@@ -94,7 +94,7 @@ fn the_policy_allows_this_style_and_nothing_else() {
 }
 
 #[test]
-fn words_from_outside_are_text_wherever_they_stand() {
+fn text_from_outside_is_escaped_everywhere() {
     let word = || HOSTILE.to_owned();
     let hostile = |is_runtime| Image {
         is_runtime,
@@ -138,7 +138,7 @@ fn words_from_outside_are_text_wherever_they_stand() {
 }
 
 #[test]
-fn each_end_of_a_run_is_told() {
+fn each_result_of_a_run_is_shown() {
     let done = || image("curl:1", State::Done);
     let all = |state| vec![done(), image("keda:2", state)];
     let failure = || Failure {
@@ -194,7 +194,7 @@ fn each_end_of_a_run_is_told() {
 }
 
 #[test]
-fn a_layer_that_images_share_has_one_letter_and_says_so() {
+fn a_shared_layer_has_one_letter() {
     let with =
         |name: &str, sizes: &[(&str, u64)]| Image { layers: layers(sizes), ..image(name, State::Done) };
     let text = render(&page(vec![
@@ -222,7 +222,7 @@ fn a_layer_that_images_share_has_one_letter_and_says_so() {
 }
 
 #[test]
-fn the_timeline_has_copies_builds_and_what_was_cut_off() {
+fn the_timeline_has_copies_builds_and_interrupted_ones() {
     let copied = Image { span: span(1_000, 4_000), ..image("curl:1", State::Done) };
     let failed = Image { span: span(1_000, 2_000), ..image("keda:2", State::Failed) };
     let built = Image {

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_axis_has_few_round_times_whatever_the_run_took() {
+    fn the_axis_has_few_round_times_for_any_duration() {
         let labels = |ms: u64| ticks(Duration::from_millis(ms)).into_iter().map(short).collect::<Vec<_>>();
         assert_eq!(labels(0), ["0"]);
         assert_eq!(labels(430), ["0", "0.1 s", "0.2 s", "0.3 s", "0.4 s"]);

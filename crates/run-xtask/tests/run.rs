@@ -36,7 +36,7 @@ fn text(bytes: &[u8]) -> &str {
 
 // One test: a program that is written while another thread starts a process cannot be started ("text file busy").
 #[test]
-fn what_is_compiled_is_seen_and_nothing_else_and_what_does_not_compile_does_not_run() {
+fn compiler_output_is_shown_and_a_failed_build_is_not_run() {
     let ran = run("[ \"$*\" = 'build --package xtask' ] && echo '    Finished `dev` profile in 0.1s' >&2");
     assert_eq!((text(&ran.stdout), text(&ran.stderr)), ("xtask: list-images a b\n", ""));
     assert_eq!(ran.status.code(), Some(9));

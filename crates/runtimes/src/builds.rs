@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_is_named_by_its_tag_or_the_beginning_of_its_digest() {
+    fn a_build_is_selected_by_its_tag_or_a_prefix_of_its_digest() {
         let builds = [build("c", 3), build("b", 2), build("a", 1)];
         let pick = |wanted: &str| choose(&builds, wanted).map(|build| build.first_run.unwrap().as_second());
         assert_eq!(pick(&builds[2].tag), Some(1));
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_names_what_changed_and_is_no_longer_than_a_line() {
+    fn a_reason_has_what_changed_in_at_most_one_line() {
         let change = |what, old: Option<&str>, new: Option<&str>| Change {
             what,
             old: old.map(str::to_owned),

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_instruction_did_against_what_it_should_have_done() {
+    fn an_instructions_result_is_compared_with_the_expected_one() {
         let (a, two): (Files<'_>, Files<'_>) = (&[("a", "1")], &[("a", "1"), ("d/a", "2")]);
         // (one file that may be renamed, the files, the layer's files, the files below, the result)
         let table: &[(bool, Files<'_>, Files<'_>, Files<'_>, &str)] = &[
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_steps_that_copy_as_each_builder_writes_them() {
+    fn copy_steps_are_recognised_in_each_builders_history() {
         for (created_by, wanted) in [
             ("COPY a /b # buildkit", true),
             ("ADD a /b # buildkit", true),

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stages_that_the_image_is_made_of_and_no_others() {
+    fn only_the_stages_that_the_image_uses() {
         let dockerfile = "ARG ENTRY_POINT\nARG BASE=first\nFROM scratch AS first\nCOPY a /a\n\
              FROM scratch AS second\nCOPY b /b\nFROM ${BASE} AS third\nARG ENTRY_POINT\nCOPY $ENTRY_POINT /c\n\
              COPY --from=second /b /b\n";

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_emulator_is_there_only_while_it_is_enabled() {
+    fn an_emulator_is_only_found_while_it_is_enabled() {
         let room = tempfile::tempdir().unwrap();
         assert!(!is_registered("arm64", room.path()));
         std::fs::write(room.path().join("qemu-aarch64"), "enabled\ninterpreter /x\n").unwrap();

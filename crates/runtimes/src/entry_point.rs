@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_container_can_start_is_found_with_its_line() {
+    fn an_entry_point_that_cannot_start_is_reported_with_its_line() {
         for good in [&b"#!/bin/sh\necho a\n"[..], b"#! /bin/bash\n", b"#!/bin/sh", b"\x7fELF\x02\r\n"] {
             assert_eq!(fault(good), None);
         }

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_tag_means_says_which_moves_were_made() {
+    fn the_tags_digest_shows_which_recorded_moves_were_made() {
         use Cause::{Built, RolledBack};
         let (ab, bc) = (step("a", "b", Built, true), step("b", "c", Built, false));
         let (a, b, c, x) = (digest("a"), digest("b"), digest("c"), digest("x"));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_that_somebody_elses_record_lost_is_put_back_before_what_was_not_made() {
+    fn a_move_lost_in_a_concurrent_record_is_restored_before_pending_ones() {
         let (ab, bc) = (step("a", "b", Cause::Built, true), step("b", "c", Cause::Built, true));
         let theirs = step("b", "d", Cause::Built, false);
         let mut history = History(vec![ab.clone(), theirs.clone()]);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_not_taken_for_one() {
+    fn another_manifest_is_not_read_as_a_record() {
         for text in
             ["{}", "[]", "{\"artifactType\":\"x\",\"annotations\":{\"io.htc-grid.runtime-history\":\"[]\"}}"]
         {

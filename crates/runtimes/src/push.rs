@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_of_its_childrens_family() {
+    fn an_index_has_its_childrens_manifest_format() {
         for (families, wanted) in
             [([&DOCKER, &DOCKER], DOCKER.index), ([&OCI, &OCI], OCI.index), ([&DOCKER, &OCI], OCI.index)]
         {
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_of_the_base_is_named_in_the_manifests_family() {
+    fn a_base_layer_has_a_media_type_of_the_manifests_format() {
         let layer = Descriptor::new(DOCKER.gzip, Digest::of(b"x"), 1);
         assert_eq!(in_family(&layer, &OCI).media_type, OCI.gzip);
         let odd = Descriptor::new("application/x", Digest::of(b"x"), 1);

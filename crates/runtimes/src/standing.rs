@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_agree_with_each_other_and_with_the_lock_or_the_line_says_which_does_not() {
+    fn inconsistent_labels_are_named() {
         assert_eq!(labels(|_, _| {}), Vec::<String>::new());
         let other = Digest::of(b"other").to_string();
         let set = |name: &str, value: &str| {

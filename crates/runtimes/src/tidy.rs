@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_image_is_looked_at_where_none_can_be_old() {
+    fn no_image_is_inspected_if_none_can_be_old() {
         let named = |letter: char| format!("lambda:java17-k2-{}", letter.to_string().repeat(64));
         let few = ['a', 'b', 'c'].map(named);
         let mut names: Vec<&str> = few.iter().map(String::as_str).chain(["lambda:java17"]).collect();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_ours_and_old_is_superseded() {
+    fn only_our_own_older_images_are_superseded() {
         let key = |letter: char| letter.to_string().repeat(64);
         let second = |second: i64| Timestamp::from_second(second).unwrap();
         let named = |tag: String, id: &str, at: i64| LocalName {

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_names_the_runtimes_that_it_is_about() {
+    async fn a_change_is_mapped_to_its_runtimes() {
         let root = directory(&[("Dockerfile", "FROM scratch\n"), ("a", "1"), ("b", "1")]);
         let mut watch = Watch::new(&[runtime("a", root.path(), "b"), runtime("b", root.path(), "a")]);
         let names =

@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mirrored_images_are_as_large_as_promised() {
+    fn the_mirrored_images_have_the_documented_sizes() {
         let mut seen = std::collections::BTreeMap::new();
         for layer in MIRRORED.iter().flat_map(|image| image.layers) {
             if let Content::Noise(name, kib) = layer {

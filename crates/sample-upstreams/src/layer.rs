@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layer_is_the_same_every_time_and_its_digests_are_true() {
+    fn a_layer_is_the_same_every_time_with_correct_digests() {
         let dir = tempfile::tempdir().unwrap();
         let make = |name: &str| {
             write(&dir.path().join(name), Compression::none(), |archive| {

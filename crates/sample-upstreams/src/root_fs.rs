@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn apts_archives_are_merged_and_third_parties_left_out() {
+    fn apts_archives_are_merged_and_third_parties_omitted() {
         let targets = "http://a/debian/|trixie|main|Debian|/etc/apt/sources.list.d/debian.sources:1\n\
                        http://a/debian/|trixie|contrib|Debian|/etc/apt/sources.list.d/debian.sources:1\n\
                        http://b/apt/|stable|main|Somebody|/etc/apt/sources.list.d/b.list:3\n\
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn only_settings_that_reach_an_archive_are_taken() {
+    fn only_settings_for_reaching_an_archive_are_copied() {
         let dump = "APT::Architecture \"amd64\";\nAcquire \"\";\nAcquire::cdrom::mount \"/media/cdrom/\";\n\
                     Acquire::http::Proxy \"http://proxy:3128\";\nAcquire::Check-Date \"false\";\n\
                     Acquire::https::SslKey \"/etc/key\";\nAcquire::Languages:: \"none\";\n";

@@ -60,7 +60,7 @@ fn no_token() -> Config {
 }
 
 #[tokio::test]
-async fn every_manifest_and_blob_is_there_and_has_the_digest_and_size_that_name_it() {
+async fn every_manifest_and_blob_exists_with_its_digest_and_size() {
     let upstream = Upstream::start(no_token()).await;
     let mut kinds = std::collections::BTreeSet::new();
     for image in sample_upstreams::images() {
@@ -120,7 +120,7 @@ async fn every_manifest_and_blob_is_there_and_has_the_digest_and_size_that_name_
 }
 
 #[tokio::test]
-async fn docker_hub_wants_a_token_for_the_repository_and_counts_gets_alone() {
+async fn docker_hub_requires_a_token_for_the_repository_and_only_counts_gets() {
     let upstream = Upstream::start(Config { pull_limit: 2, ..Config::default() }).await;
     let path = "/v2/docker.io/curlimages/curl/manifests/7.85.0";
     let (status, headers, _) = upstream.get(path, &[]).await;
@@ -189,7 +189,7 @@ async fn a_blob_can_be_resumed() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_in_the_registrys_words() {
+async fn missing_content_is_a_registry_error() {
     let upstream = Upstream::start(no_token()).await;
     for (path, code) in [
         ("/v2/ghcr.io/nobody/nothing/manifests/1", "NAME_UNKNOWN"),
@@ -232,7 +232,7 @@ async fn tags_come_in_pages_and_requests_are_counted() {
 }
 
 #[tokio::test]
-async fn a_touched_image_moves_its_tag_keeps_the_old_digest_and_comes_back_by_reset() {
+async fn touch_moves_a_tag_and_keeps_the_old_digest_and_reset_restores_it() {
     let upstream = Upstream::start(no_token()).await;
     let path = "/v2/docker.io/grafana/grafana/manifests";
     let before = upstream.store.digest("docker.io/grafana/grafana", "10.1.1").unwrap().unwrap();
@@ -295,7 +295,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_program_says_where_it_listens_and_ends_on_sigterm() {
+fn the_program_prints_its_address_and_ends_on_sigterm() {
     let dir = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_sample-upstreams");
     let data = dir.path();

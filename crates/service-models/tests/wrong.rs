@@ -59,7 +59,7 @@ fn problems(exchange: &Exchange) -> String {
 const NAMES: &str = r#"{"names":["ab"]}"#;
 
 #[test]
-fn what_is_as_the_model_has_it_passes() {
+fn a_valid_call_passes() {
     let input = r#"{"name":"ab-cd","kind":"KMS","count":3,"part":"YWI="}"#;
     let output = r#"{"names":["ab","cd.ef"],"digest":"sha256:0f","tags":{"ab":"x"},"created":1.5,"on":true}"#;
     assert_eq!(ecr(input, 200, output), "");
@@ -69,7 +69,7 @@ fn what_is_as_the_model_has_it_passes() {
 }
 
 #[test]
-fn each_wrong_member_of_an_answer_is_found() {
+fn each_wrong_member_of_a_response_is_found() {
     for (output, words) in [
         ("{}", "the required member names is missing"),
         (r#"{"names":["ab"],"extra":1}"#, "the model has no member extra"),
@@ -111,7 +111,7 @@ fn each_wrong_refusal_is_found() {
 }
 
 #[test]
-fn each_wrong_request_is_found_with_who_made_it() {
+fn each_wrong_request_is_found_with_its_client() {
     for (input, words) in [
         ("{}", "the required member name is missing"),
         (r#"{"name":"ab","kind":"kms"}"#, r#"/kind: "kms" is none of KMS, AES256"#),
@@ -289,7 +289,7 @@ fn documents_and_headers_of_s3() {
 }
 
 #[test]
-fn a_log_is_counted_by_caller_and_each_departure_once() {
+fn a_log_is_counted_by_caller_and_each_mismatch_once() {
     let (_dir, models) = models();
     let line = r#"{"method":"POST","target":"/","headers":[["x-amz-target","AmazonEC2ContainerRegistry_V20150921.Put"],["content-type","application/x-amz-json-1.1"],["user-agent","a/1"]],"body":"{}","status":200,"answer_headers":[["content-type","application/x-amz-json-1.1"],["x-amzn-requestid","1"]],"answer_body":"{\"names\":[]}"}"#;
     let checked = Checked::log(&models, &format!("{line}\n{line}\n{{\"cut")).unwrap();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_is_not_protected_may_end() {
+    fn a_type_that_is_not_protected_may_be_deleted() {
         let plan = Plan::parse(REFUSED).unwrap();
         guard(&plan, |kind| kind == "aws_iam_role").unwrap();
         let TerraformError::Refused { refusals } = guard(&plan, |kind| kind == "aws_kms_key").unwrap_err()
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_ends_is_refused_with_terraform_s_reason() {
+    fn every_deletion_is_refused_with_terraforms_reason() {
         let plan = Plan::parse(REFUSED).unwrap();
         assert!(!plan.is_empty());
         assert_eq!(plan.effective().filter(|change| change.action == Action::Create).count(), 2);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_alias_that_would_end_tells_whose_state_it_is() {
+    fn the_refusal_names_the_grid_of_the_deleted_alias() {
         let hint = |name: &str| {
             let text = REFUSED.replace("ecr/mainline-htc", name);
             guarded(&Plan::parse(&text).unwrap()).unwrap_err().hint().unwrap()
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_forgotten_or_read_is_no_end() {
+    fn forgetting_or_reading_a_resource_is_not_a_deletion() {
         for action in ["forget", "read", "no-op", "create"] {
             let text = format!(
                 r#"{{"resource_changes":[{{"address":"aws_kms_key.ecr","mode":"managed","type":"aws_kms_key","change":{{"actions":["{action}"]}}}}]}}"#

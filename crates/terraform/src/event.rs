@@ -234,7 +234,7 @@ mod tests {
 
     // Lines of terraform 1.11.4, recorded.
     #[test]
-    fn changes_are_followed_from_start_to_end() {
+    fn changes_are_reported_from_start_to_end() {
         let start = r#"{"@level":"info","@message":"aws_ecr_repository.r: Creating...","@module":"terraform.ui","@timestamp":"2026-11-22T10:20:34.283982Z","hook":{"resource":{"addr":"aws_ecr_repository.r","module":"","resource":"aws_ecr_repository.r","implied_provider":"aws","resource_type":"aws_ecr_repository","resource_name":"r","resource_key":null},"action":"create"},"type":"apply_start"}"#;
         let address = "aws_ecr_repository.r".to_owned();
         assert_eq!(
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_or_no_event_is_text() {
+    fn unknown_events_and_other_lines_are_text() {
         let version = r#"{"@level":"info","@message":"Terraform 1.11.4","@module":"terraform.ui","terraform":"1.11.4","type":"version","ui":"1.2"}"#;
         assert_eq!(Event::parse(version), Event::Text("Terraform 1.11.4".to_owned()));
         assert_eq!(Event::parse("panic: oh"), Event::Text("panic: oh".to_owned()));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_apply_is_understood() {
+    fn all_events_of_a_recorded_apply_are_parsed() {
         let events: Vec<Event> = include_str!("recorded/apply.jsonl").lines().map(Event::parse).collect();
         let done = events.iter().filter(|event| matches!(event, Event::ApplyComplete { .. })).count();
         let begun = events.iter().filter(|event| matches!(event, Event::ApplyStart { .. })).count();

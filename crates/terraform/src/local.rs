@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_copy_follows_the_module_and_a_new_build_needs_a_new_init() {
+    fn the_copy_is_updated_with_the_module_and_a_new_provider_build_needs_init() {
         let work = tempfile::tempdir().unwrap();
         let (module, provider) = (work.path().join("source"), work.path().join("provider-standin"));
         std::fs::create_dir(&module).unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_goes_both_ways_and_a_read_only_checkout_is_left_alone() {
+    fn a_lock_file_is_copied_both_ways_and_a_read_only_checkout_is_not_changed() {
         let work = tempfile::tempdir().unwrap();
         let (module, place) = (work.path().join("source"), work.path().join("work"));
         std::fs::create_dir(&module).unwrap();

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_that_is_not_known_is_refused_by_name_whatever_it_is_about() {
+    fn an_unknown_action_is_refused_by_name() {
         for (kind, actions) in
             [("aws_ecr_repository", r#""transmute""#), ("aws_iam_role", r#""create", "forget", "delete""#)]
         {
@@ -185,7 +185,7 @@ mod tests {
     // Fields that newer terraform versions add to a plan, by their documentation and source, put into the plan of 1.11.4:
     // identities and imports (1.12), action invocations (1.14), and unknown names.
     #[test]
-    fn fields_that_are_not_known_change_nothing() {
+    fn unknown_fields_are_ignored() {
         for recorded in [NOTHING, REFUSED] {
             let mut newer: Value = serde_json::from_str(recorded).unwrap();
             for (name, value) in [

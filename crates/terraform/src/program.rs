@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_one_is_taken_and_an_old_one_is_refused_by_name() {
+    fn a_new_version_is_accepted_and_an_old_one_refused_by_name() {
         let (_dir, path) = fake("1.11.4");
         assert_eq!(Program::at(Kind::Terraform, path).unwrap().to_string(), "terraform 1.11.4");
         let (_dir, path) = fake("1.10.9");

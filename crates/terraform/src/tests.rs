@@ -181,7 +181,7 @@ fn ctrl_c_lets_terraform_finish() {
     // A signal to the group of the test run would end cargo and the shell, so the test starts itself in its own session.
     let itself = std::env::current_exe().unwrap();
     let said = Cmd::new(itself)
-        .args(["--ignored", "--exact", "tests::ctrl_c_in_a_session_of_its_own", "--nocapture"])
+        .args(["--ignored", "--exact", "tests::ctrl_c_in_a_separate_session", "--nocapture"])
         .read()
         .unwrap();
     assert!(said.contains("1 passed"), "{said}");
@@ -189,7 +189,7 @@ fn ctrl_c_lets_terraform_finish() {
 
 #[tokio::test]
 #[ignore = "signals its whole session; ctrl_c_lets_terraform_finish runs it"]
-async fn ctrl_c_in_a_session_of_its_own() {
+async fn ctrl_c_in_a_separate_session() {
     // If run by hand from a shell, it may already lead a group; that group is its own too.
     let _ = rustix::process::setsid();
     let fixture = Fixture::new();

@@ -77,7 +77,7 @@ mod tests {
     use crate::testing::Authority;
 
     #[test]
-    fn names_issuer_and_key_of_a_certificate_are_read() {
+    fn the_names_issuer_and_key_of_a_certificate_are_read() {
         let authority = Authority::new();
         let given = authority.give("URI:https://ci.example/job@refs/tags/v1", "https://token.example");
         let subject = subject(&given.certificate).unwrap();
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_changed_is_never_read_past_its_end() {
+    fn truncated_or_changed_certificates_are_never_read_past_their_end() {
         let given = Authority::new().give("URI:https://ci.example/job", "https://token.example");
         let whole = given.certificate.to_vec();
         for at in 0..whole.len() {

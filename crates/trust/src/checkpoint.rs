@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_of_a_tree_is_found_in_it_and_nothing_else_is() {
+    fn inclusion_proofs_hold_for_every_entry_and_nothing_else() {
         let entries: Vec<Vec<u8>> = (0..40_u8).map(|number| vec![number]).collect();
         for size in 1..=entries.len() {
             let entries = &entries[..size];

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_one_after_another_and_never_past_the_end() {
+    fn values_are_read_in_sequence_and_never_past_the_end() {
         let bytes = [0x30, 0x03, 0x06, 0x01, 0x2a, 0x04, 0x81, 0x01, 0xff];
         let mut reader = Reader::new(&bytes);
         assert_eq!(reader.field(OCTET_STRING), None, "another tag is left where it is");

@@ -108,7 +108,7 @@ mod tests {
 
     /// Signatures by openssl, with each kind of key.
     #[test]
-    fn signatures_of_openssl_hold_for_their_message_and_key_alone() {
+    fn openssls_signatures_are_only_valid_for_their_message_and_key() {
         let kinds = ["p256", "p384", "ed25519", "rsa"];
         let keys = kinds.map(|kind| PublicKey::from_pem(&fixture(&format!("{kind}.pub"))).unwrap());
         for (kind, key) in kinds.iter().zip(&keys) {

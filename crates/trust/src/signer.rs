@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_anything_and_all_else_for_itself() {
+    fn a_star_matches_anything_and_other_characters_match_themselves() {
         for (pattern, name, expected) in [
             ("a", "a", true),
             ("a", "ab", false),

@@ -66,7 +66,7 @@ fn logged(authority: &Authority, signer: &Signer, given: &Given, seconds: i64) -
 }
 
 #[test]
-fn a_key_s_signature_holds_for_its_digest_and_by_its_key_alone() {
+fn a_signature_is_only_valid_for_its_digest_and_key() {
     let (key, other) = (Key::new(), Key::new());
     let signer = Signer::Key { name: "cosign.pub".to_owned(), key: key.public() };
     assert_eq!(signer.check(&by_key(&key, digest()), digest(), now()), Ok(()));
@@ -82,7 +82,7 @@ fn a_key_s_signature_holds_for_its_digest_and_by_its_key_alone() {
 }
 
 #[test]
-fn what_cosign_2_and_3_wrote_holds() {
+fn signatures_of_cosign_2_and_3_are_valid() {
     let key = PublicKey::from_pem(&fixture("cosign.pub")).unwrap();
     let signer = Signer::Key { name: "cosign.pub".to_owned(), key };
     let signed: Digest =
@@ -104,7 +104,7 @@ fn what_cosign_2_and_3_wrote_holds() {
 }
 
 #[test]
-fn an_attestation_is_no_signature() {
+fn an_attestation_is_not_a_signature() {
     let text = String::from_utf8(fixture("cosign-3.bundle.json")).unwrap();
     let mut bundle: Value = serde_json::from_str(&text).unwrap();
     let payload = STANDARD.decode(bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
@@ -114,7 +114,7 @@ fn an_attestation_is_no_signature() {
 }
 
 #[test]
-fn a_keyless_signature_holds_if_a_log_took_it_while_its_certificate_was_valid() {
+fn a_keyless_signature_is_valid_if_logged_while_its_certificate_was_valid() {
     let authority = Authority::new();
     let signer = authority.signer("https://ci.example/job@refs/tags/*", TOKEN, true);
     let given = authority.give(&format!("URI:{JOB}"), TOKEN);
@@ -132,7 +132,7 @@ fn a_keyless_signature_holds_if_a_log_took_it_while_its_certificate_was_valid() 
 }
 
 #[test]
-fn an_ended_certificate_without_a_log_s_word_does_not_count() {
+fn an_expired_certificate_without_a_log_entry_is_refused() {
     let authority = Authority::new();
     let given = authority.give(&format!("URI:{JOB}"), TOKEN);
     let found = keyless(&given, &given.sign(&payload(digest())), None);
@@ -150,7 +150,7 @@ fn an_ended_certificate_without_a_log_s_word_does_not_count() {
 }
 
 #[test]
-fn an_entry_that_is_not_the_log_s_or_about_something_else_does_not_count() {
+fn an_entry_of_another_log_or_for_other_content_is_refused() {
     let authority = Authority::new();
     let signer = authority.signer(JOB, TOKEN, true);
     let given = authority.give(&format!("URI:{JOB}"), TOKEN);
@@ -175,7 +175,7 @@ fn an_entry_that_is_not_the_log_s_or_about_something_else_does_not_count() {
 }
 
 #[test]
-fn somebody_else_s_certificate_is_refused_by_what_is_wrong_with_it() {
+fn a_wrong_certificate_is_refused_with_the_reason() {
     let authority = Authority::new();
     let signer = authority.signer(JOB, TOKEN, true);
     let refused = |authority: &Authority, given: &Given| logged(authority, &signer, given, 60).unwrap_err();
@@ -213,7 +213,7 @@ fn somebody_else_s_certificate_is_refused_by_what_is_wrong_with_it() {
 }
 
 #[test]
-fn another_key_name_or_root_is_another_signer() {
+fn another_key_identity_or_root_is_another_signer() {
     let (one, two) = (Authority::new(), Authority::new());
     let key = |key: &Key| Signer::Key { name: "k".to_owned(), key: key.public() };
     let signers = [

@@ -171,7 +171,7 @@ mod tests {
 
     /// Replies of openssl (`openssl ts -reply`): with or without a certificate, with each hash and kind of key.
     #[test]
-    fn replies_of_openssl_hold_for_their_signature_and_authority_alone() {
+    fn openssls_replies_are_only_valid_for_their_signature_and_authority() {
         let (whole, top) =
             (root(&["timestamp-p384.pem", "timestamp-root.pem"]), root(&["timestamp-root.pem"]));
         for (kind, root) in [("p256", &top), ("p256", &whole), ("rsa", &top), ("p384", &whole)] {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_changed_or_cut_off_holds_no_more_and_is_never_read_past_its_end() {
+    fn a_changed_or_truncated_reply_is_invalid_and_never_read_past_its_end() {
         let root = root(&["timestamp-p384.pem", "timestamp-root.pem"]);
         let reply = unpacked(&fixture("timestamp-p384.tsr"));
         let whole = Stamp::read(&reply).unwrap();

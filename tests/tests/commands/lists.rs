@@ -17,7 +17,7 @@ fn by_name(listed: &Value) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn import_config_gives_an_images_toml_that_works_and_overwrites_nothing() {
+fn import_config_writes_a_working_images_toml_and_overwrites_nothing() {
     let Some(world) = World::new(Images::Small) else { return };
     let fixture = root().join("tests/tests/fixtures/images_config.json");
     let shown = world.bare().args("import-config").arg(&fixture).ok();
@@ -49,7 +49,7 @@ fn import_config_gives_an_images_toml_that_works_and_overwrites_nothing() {
 }
 
 #[test]
-fn list_images_shows_what_stands_as_text_as_uris_and_as_json() {
+fn list_images_shows_the_images_as_text_uris_and_json() {
     let Some(world) = transferred() else { return };
     let aws = world.aws();
     let listed = by_name(&world.xtask("list-images --format json").ok().json()["images"]);

@@ -25,7 +25,7 @@ fn tells_none(world: &World, run: &Ended) {
 }
 
 #[test]
-fn only_the_login_writes_dockers_configuration_and_nothing_tells_a_secret() {
+fn only_a_login_writes_dockers_configuration_and_no_secret_is_printed() {
     if !docker() {
         return;
     }
@@ -80,7 +80,7 @@ fn listening_docker(world: &World) -> String {
 }
 
 #[test]
-fn the_logins_hand_docker_the_token_through_stdin_alone() {
+fn the_logins_pass_the_token_to_docker_only_through_stdin() {
     if !programs(&["docker"]) {
         return;
     }

@@ -62,7 +62,7 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
 }
 
 #[test]
-fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
+fn destroying_one_of_two_grids_in_an_account_leaves_the_other_complete() {
     let Some(world) = transferred() else { return };
     let aws = world.aws();
     // Repositories of others, without the tag of any grid.
@@ -133,7 +133,7 @@ fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
 }
 
 #[test]
-fn prune_deletes_what_the_list_no_longer_names_and_nobody_else_uses() {
+fn prune_deletes_what_is_no_longer_listed_and_not_used_by_others() {
     let Some(world) = transferred() else { return };
     let aws = world.aws();
     let keda = "\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n";

@@ -99,7 +99,7 @@ fn the_makefiles_variables_reach_the_grid_by_argument_and_by_environment() {
 }
 
 #[test]
-fn local_starts_points_at_and_ends_the_emulated_aws_and_reset_forgets_terraforms_directory() {
+fn local_up_env_and_down_work_and_reset_removes_terraforms_directory() {
     let Some(world) = transferred() else { return };
     let status = world.xtask("local status --format json").ok().json();
     assert_eq!(

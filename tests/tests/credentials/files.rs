@@ -11,7 +11,7 @@ curl = "curlimages/curl:7.85.0"
 "#;
 
 #[test]
-fn an_empty_configuration_is_none() {
+fn an_empty_configuration_is_like_a_missing_one() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     world.write("docker/config.json", "");
@@ -20,7 +20,7 @@ fn an_empty_configuration_is_none() {
 }
 
 #[test]
-fn a_helper_that_is_not_installed_stops_only_what_needs_it() {
+fn a_missing_helper_only_stops_registries_that_need_a_login() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     // As written by Docker Desktop in a WSL whose PATH lacks the directories of Windows.

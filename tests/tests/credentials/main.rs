@@ -139,7 +139,7 @@ fn field<'a>(request: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn a_login_goes_where_it_was_stored_for_and_nowhere_else() {
+fn a_login_is_only_sent_to_the_address_it_was_stored_for() {
     let Some(world) = World::new(Images::Small) else { return };
     let network = Network::start();
     let ca = world.write("ca.pem", &network.authority.pem);

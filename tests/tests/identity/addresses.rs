@@ -8,7 +8,7 @@ use e2e::{BUCKET, INIT, REGION, Relay, World};
 use super::machine::{IMAGES, KEYS, Machine};
 
 #[test]
-fn services_have_addresses_of_their_own_for_every_call() {
+fn each_service_uses_its_own_endpoint_for_every_call() {
     let Some(machine) = Machine::new() else { return };
     let stack = serde_json::json!({ "name": "mainline", "region": REGION, "outputs": { "ImageTFStateBucketID": BUCKET } });
     machine.world.aws().emulator.stack(&stack);
@@ -137,7 +137,7 @@ const NAMES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn local_takes_nothing_of_aws_from_this_machine() {
+fn local_ignores_this_machines_aws_settings() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     // Everything outside of this machine would be requested here.

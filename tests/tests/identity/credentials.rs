@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::machine::{BY_CODE, KEYS, LOGIN, Machine, Shell};
 
 #[test]
-fn each_way_to_have_no_credentials_has_its_own_hint() {
+fn each_kind_of_missing_credentials_has_its_own_hint() {
     let Some(machine) = Machine::new() else { return };
     for (arguments, shell, words) in [
         (
@@ -55,7 +55,7 @@ fn each_way_to_have_no_credentials_has_its_own_hint() {
 }
 
 #[test]
-fn a_session_of_aws_login_that_cannot_be_had_is_told_with_its_reason() {
+fn an_unusable_session_of_aws_login_is_reported_with_the_reason() {
     let Some(machine) = Machine::new() else { return };
     let failed = |profile: &str, words: &[&str]| {
         machine.run(&format!("list-images --profile {profile}"), &[KEYS]).end().failed(5, words);
@@ -91,7 +91,7 @@ fn a_session_of_aws_login_that_cannot_be_had_is_told_with_its_reason() {
 }
 
 #[test]
-fn a_session_of_aws_login_that_ends_during_a_run_is_asked_for_again() {
+fn an_expired_session_of_aws_login_is_read_again_during_a_run() {
     let Some(machine) = Machine::new() else { return };
     machine.run("init-images", &[KEYS]).ok();
     // Credentials of `aws login` are valid for at most 15 minutes, and these for one: they are read at each use.
@@ -112,7 +112,7 @@ fn a_session_of_aws_login_that_ends_during_a_run_is_asked_for_again() {
 }
 
 #[test]
-fn a_code_of_an_mfa_device_is_asked_for_on_a_terminal() {
+fn an_mfa_code_is_read_from_a_terminal() {
     let Some(machine) = Machine::new() else { return };
     if e2e::program("script").is_none() {
         return;

@@ -81,7 +81,7 @@ const ASTRAY: &[(&str, Shell)] = &[
 ];
 
 #[test]
-fn one_key_signs_whatever_the_shell_holds() {
+fn one_key_signs_all_requests_whatever_the_shells_settings() {
     let Some(machine) = Machine::new() else { return };
     machine.run("init-images", &[KEYS]).ok();
     let has_cli = machine.install_cli();
@@ -115,7 +115,7 @@ fn one_key_signs_whatever_the_shell_holds() {
 }
 
 #[test]
-fn a_whole_transfer_by_a_role_s_session_leaves_no_secret_behind() {
+fn a_transfer_with_a_role_session_leaves_no_secret() {
     let Some(machine) = Machine::new() else { return };
     machine.run("init-images --profile role", &[KEYS]).ok();
     machine.relay.signed();

@@ -60,7 +60,7 @@ fn a_session_that_ends_in_the_middle_of_a_transfer() {
 }
 
 #[test]
-fn a_session_that_is_over_and_a_clock_that_is_wrong() {
+fn an_expired_session_and_a_wrong_clock() {
     let Some(world) = initialised() else { return };
     world.aws().emulator.quirks(&["session-expired"]);
     reads(&world, "session-over", &world.xtask(TRANSFER).end());
@@ -69,7 +69,7 @@ fn a_session_that_is_over_and_a_clock_that_is_wrong() {
 }
 
 #[test]
-fn a_single_sign_on_that_is_missing_or_over() {
+fn a_missing_or_expired_single_sign_on() {
     let Some(world) = world() else { return };
     world.xtask("local up").ok();
     let account =
@@ -98,7 +98,7 @@ fn a_single_sign_on_that_is_missing_or_over() {
 }
 
 #[test]
-fn a_bucket_that_will_not_do() {
+fn an_unusable_bucket() {
     let Some(world) = initialised() else { return };
     let aws = world.aws();
     let named = |line: &str, bucket: &str| {

@@ -3,7 +3,7 @@
 use super::{IMAGES, initialised, reads};
 
 #[test]
-fn nobody_is_there_to_answer() {
+fn no_terminal_for_the_confirmation() {
     let Some(world) = initialised() else { return };
     let transfer = || world.xtask("transfer-images");
     reads(&world, "transfer-nobody-there", &transfer().end());

@@ -3,7 +3,7 @@
 use super::{at, reads, world};
 
 #[test]
-fn a_file_or_a_directory_that_will_not_do() {
+fn an_unusable_file_or_directory() {
     let Some(world) = world() else { return };
     let transfer = || at(&world, "127.0.0.1:1", "transfer-images --dry-run");
     world.write("images.lock", "garbage = ");

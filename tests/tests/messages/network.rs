@@ -17,7 +17,7 @@ fn two() -> Option<(World, DebianRegistry)> {
 }
 
 #[test]
-fn one_cause_at_several_images_is_told_once() {
+fn one_cause_for_several_images_is_reported_once() {
     let Some((mut world, registry)) = two() else { return };
     world.sources.route("docker.io", "http://127.0.0.1:1".to_owned());
     reads_at(&world, "mirror-away", &at(&world, registry.host(), DRY).end(), registry.host());
@@ -28,7 +28,7 @@ fn one_cause_at_several_images_is_told_once() {
 }
 
 #[test]
-fn a_proxy_that_is_away_is_named_where_aws_is_asked_too() {
+fn an_unreachable_proxy_is_named_for_aws_too() {
     let Some(world) = world() else { return };
     let run = with_keys(world.sourced().args("list-images REGION=eu-west-1"), "AKIA");
     let run = run.env("AWS_EC2_METADATA_DISABLED", "true");
@@ -38,7 +38,7 @@ fn a_proxy_that_is_away_is_named_where_aws_is_asked_too() {
 }
 
 #[test]
-fn a_registry_that_asks_for_a_pause_of_an_hour_is_not_waited_for() {
+fn a_registry_with_a_retry_after_of_an_hour_is_an_error() {
     let Some((mut world, registry)) = two() else { return };
     let busy = answering_status("429 Too Many Requests", "retry-after: 3600\r\n");
     world.sources.route("docker.io", format!("http://{busy}"));
@@ -47,7 +47,7 @@ fn a_registry_that_asks_for_a_pause_of_an_hour_is_not_waited_for() {
 }
 
 #[test]
-fn what_is_no_registry_or_wants_what_no_registry_wants() {
+fn a_server_that_is_not_a_registry_or_has_an_unsupported_challenge() {
     let Some((mut world, registry)) = two() else { return };
     for (name, server) in [
         ("upstream-speaks-no-http", answering("220 mail.example ESMTP\r\n")),
@@ -60,7 +60,7 @@ fn what_is_no_registry_or_wants_what_no_registry_wants() {
 
 /// Minutes each: the full form measures the longest duration.
 #[test]
-fn a_registry_that_never_answers_or_is_always_busy_is_given_up_in_the_end() {
+fn a_registry_that_never_answers_or_is_always_busy_is_an_error() {
     if std::env::var_os("SOAK").is_none() {
         return;
     }
@@ -80,7 +80,7 @@ fn a_registry_that_never_answers_or_is_always_busy_is_given_up_in_the_end() {
 }
 
 #[test]
-fn a_name_that_nobody_knows() {
+fn an_unknown_host_name() {
     let Some(mut world) = world() else { return };
     world.sources.route("docker.io", "https://registry.example".to_owned());
     let Some(server) = without_names(&mut world) else { return };
@@ -95,7 +95,7 @@ fn a_name_that_nobody_knows() {
 }
 
 #[test]
-fn a_login_that_docker_cannot_bring_to_its_registry() {
+fn a_docker_login_without_a_reachable_registry() {
     let Some(world) = world() else { return };
     std::fs::create_dir(world.path("bin")).unwrap();
     let words = "Error response from daemon: Get \"https://public.ecr.aws/v2/\": dial tcp: lookup public.ecr.aws: no such host";
@@ -109,7 +109,7 @@ fn a_login_that_docker_cannot_bring_to_its_registry() {
 }
 
 #[test]
-fn what_was_not_asked_is_not_claimed() {
+fn nothing_is_claimed_without_a_request() {
     let Some((mut world, registry)) = (|| Some((world()?, DebianRegistry::start()?)))() else { return };
     reads(&world, "lock-check-no-lock", &world.sourced().args("lock --check").end());
     world.sourced().args("lock").ok();
@@ -124,7 +124,7 @@ fn what_was_not_asked_is_not_claimed() {
 }
 
 #[test]
-fn what_doctor_finds_has_a_fix_each() {
+fn each_problem_of_doctor_has_a_fix() {
     let Some(mut world) = world() else { return };
     world.sources.route("docker.io", "http://127.0.0.1:1".to_owned());
     std::fs::create_dir(world.path("bin")).unwrap();
@@ -134,7 +134,7 @@ fn what_doctor_finds_has_a_fix_each() {
 }
 
 #[test]
-fn no_word_of_a_registry_is_a_command_to_githubs_runner() {
+fn no_text_of_a_registry_is_a_github_workflow_command() {
     let (Some(mut world), Some(registry)) = (world(), DebianRegistry::start()) else { return };
     // Long enough that a line break before the command is possible.
     let message =

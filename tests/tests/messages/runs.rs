@@ -9,7 +9,7 @@ use super::{IMAGES, TRANSFER, at, initialised, reads, reads_at, reads_whole, tak
 const TWO: &str = "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\nkeda = \"ghcr.io/kedacore/keda:2.11.2\"\n";
 
 #[test]
-fn a_dry_run_that_goes_on_ends_as_the_real_run_would() {
+fn a_dry_run_with_keep_going_has_the_real_runs_exit_code() {
     let (Some(mut world), Some(registry)) = (world(), DebianRegistry::start()) else { return };
     world.write("images.toml", TWO);
     world.sources.route("docker.io", "http://127.0.0.1:1".to_owned());
@@ -27,7 +27,7 @@ fn interrupted(run: Running) -> e2e::Ended {
 }
 
 #[test]
-fn ctrl_c_says_what_is_done_and_what_is_not() {
+fn ctrl_c_reports_what_is_done_and_what_is_not() {
     let (Some(mut world), Some(registry)) = (world(), DebianRegistry::start()) else { return };
     world.write("images.toml", TWO);
     let gate = Gate::before(&world.sources.host, |line| line.starts_with("HEAD"));
@@ -54,7 +54,7 @@ fn ctrl_c_says_what_is_done_and_what_is_not() {
 }
 
 #[test]
-fn somebody_else_is_at_work() {
+fn another_run_holds_the_lease() {
     let Some(world) = initialised() else { return };
     take_lease(&world);
     reads(&world, "lease-held", &world.xtask(TRANSFER).end());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{TRANSFER, reads_at};
 
 #[test]
-fn an_image_that_is_not_signed_as_images_toml_asks() {
+fn an_image_without_the_required_signature() {
     let Some(world) = World::new(Images::Small) else { return };
     let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
     let shelf = Shelf::new(source.host(), "team/x");
@@ -48,7 +48,7 @@ fn an_image_that_is_not_signed_as_images_toml_asks() {
 
 /// As created by cosign 3: without a time of the log.
 #[test]
-fn an_image_whose_bundle_does_not_hold() {
+fn an_image_with_an_invalid_bundle() {
     let Some(world) = World::new(Images::Small) else { return };
     let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
     let (shelf, host) = (Shelf::new(source.host(), "team/x"), source.host());

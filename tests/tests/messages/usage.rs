@@ -13,7 +13,7 @@ fn a_mistyped_command_suggests_nothing_that_deletes() {
 }
 
 #[test]
-fn a_value_that_will_not_do() {
+fn an_invalid_value() {
     let Some(world) = world() else { return };
     let transfer = |words: &[&str]| {
         let run = at(&world, "127.0.0.1:1", "transfer-images --dry-run");
@@ -32,7 +32,7 @@ fn a_value_that_will_not_do() {
 }
 
 #[test]
-fn another_registry_where_only_the_account_is_meant() {
+fn another_registry_for_a_command_of_the_account() {
     let Some(world) = world() else { return };
     let refused = |world: &World, command: &str| at(world, "registry.example:5000", command).end();
     for command in ["init-images", "prune", "ecr-login"] {

@@ -88,7 +88,7 @@ fn is_clean(check: &Value, what: &str) {
 }
 
 #[test]
-fn the_page_fits_and_can_be_read_on_a_telephone_and_on_a_desk_by_day_and_by_night() {
+fn the_page_fits_and_is_readable_on_every_screen_and_in_both_schemes() {
     let Some(mut browser) = Browser::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut pictures = Vec::new();

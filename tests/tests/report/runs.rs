@@ -42,7 +42,7 @@ fn row<'a>(page: &'a str, image: &str) -> &'a str {
 }
 
 #[test]
-fn a_plan_a_run_and_one_with_nothing_to_do_are_each_told_with_ecrs_findings() {
+fn a_plan_a_run_and_an_empty_run_are_shown_with_ecrs_findings() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     let run = reported(&world, "transfer-images --dry-run").ok();
@@ -107,7 +107,7 @@ fn a_plan_a_run_and_one_with_nothing_to_do_are_each_told_with_ecrs_findings() {
 }
 
 #[test]
-fn a_run_that_fails_part_way_says_what_was_done_and_what_was_not() {
+fn a_failed_run_shows_what_was_done_and_what_was_not() {
     let (Some(mut world), Some(registry)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;
     };
@@ -141,7 +141,7 @@ fn a_run_that_fails_part_way_says_what_was_done_and_what_was_not() {
 }
 
 #[test]
-fn an_interrupted_run_says_so_and_what_was_done() {
+fn an_interrupted_run_shows_what_was_done() {
     let (Some(mut world), Some(registry)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;
     };
@@ -170,7 +170,7 @@ fn an_interrupted_run_says_so_and_what_was_done() {
 }
 
 #[test]
-fn what_cannot_be_written_is_named_before_anything_is_asked_or_changed() {
+fn an_unwritable_report_is_named_before_any_question_or_change() {
     let (Some(world), Some(registry)) = (World::new(Images::Small), DebianRegistry::start()) else { return };
     world.write("images.toml", IMAGES);
     let kept = world.write("kept.html", "kept");
@@ -196,7 +196,7 @@ fn what_cannot_be_written_is_named_before_anything_is_asked_or_changed() {
 }
 
 #[test]
-fn who_signed_an_image_is_told_and_a_hostile_name_stays_text() {
+fn an_images_signer_is_shown_and_a_hostile_name_is_escaped() {
     let (Some(world), Some(source), Some(target)) =
         (World::new(Images::Small), DebianRegistry::start(), DebianRegistry::start())
     else {
@@ -242,7 +242,7 @@ fn who_signed_an_image_is_told_and_a_hostile_name_stays_text() {
 }
 
 #[test]
-fn a_runtime_is_told_with_its_build_its_sbom_and_its_provenance() {
+fn a_runtime_is_shown_with_its_build_sbom_and_provenance() {
     let Some(project) = Project::new() else { return };
     let run = project.xtask("").arg("--registry").arg(project.registry.host()).args("auto-transfer-images");
     run.arg("--report").arg(project.world.path("page.html")).ok();

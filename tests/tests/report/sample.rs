@@ -272,7 +272,7 @@ pub fn interrupted() -> Page {
 }
 
 #[test]
-fn the_sample_page_is_what_the_code_writes() {
+fn the_sample_page_is_generated() {
     let (file, wanted) = (root().join("docs/report.html"), report::render(&page()));
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, &wanted).unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::gate;
 
-e2e::on_each_builder!(what_is_said_of_a_build_stands_beside_it_and_two_forced_builds_say_the_same);
+e2e::on_each_builder!(a_builds_attestations_are_its_referrers_and_equal_for_two_forced_builds);
 
 const LIST: &str = "application/vnd.oci.image.index.v1+json";
 const ARTIFACT: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -45,7 +45,7 @@ fn names(list: &Value, field: &str) -> Vec<String> {
     list.as_array().unwrap().iter().map(|one| one[field].as_str().unwrap().to_owned()).collect()
 }
 
-fn what_is_said_of_a_build_stands_beside_it_and_two_forced_builds_say_the_same(builder: Builder) {
+fn a_builds_attestations_are_its_referrers_and_equal_for_two_forced_builds(builder: Builder) {
     if !programs(&["skopeo"]) {
         return;
     }
@@ -110,7 +110,7 @@ fn what_is_said_of_a_build_stands_beside_it_and_two_forced_builds_say_the_same(b
 }
 
 #[test]
-fn nothing_is_said_of_a_build_where_images_toml_says_so() {
+fn no_attestations_if_images_toml_disables_them() {
     let Some(project) = Project::new() else { return };
     let (name, host) = (&project.name, project.registry.host());
     let text = format!("schema_version = 1\nattestations = false\n[runtimes]\n{}\n", project.line(""));
@@ -123,7 +123,7 @@ fn nothing_is_said_of_a_build_where_images_toml_says_so() {
 }
 
 #[test]
-fn the_tag_does_not_move_before_all_is_said() {
+fn the_tag_does_not_move_before_the_attestations() {
     let Some(project) = Project::new() else { return };
     let (gate, held) = gate(&project);
     let name = &project.name;
@@ -143,7 +143,7 @@ fn the_tag_does_not_move_before_all_is_said() {
 }
 
 #[test]
-fn ecr_lists_them_itself_and_needs_no_tag() {
+fn ecr_lists_attestations_as_referrers_without_a_tag() {
     if !programs(&["terraform"]) {
         return;
     }

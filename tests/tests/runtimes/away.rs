@@ -6,7 +6,7 @@ use e2e::{Project, request};
 type Row<'a> = (&'a str, &'a str, i32, bool, [bool; 3]);
 
 #[test]
-fn what_is_done_and_which_exit_code_comes_where_a_base_an_upstream_or_the_engine_is_away() {
+fn exit_codes_without_a_base_an_upstream_or_the_engine() {
     let Some(mut project) = Project::new() else { return };
     let host = project.registry.host().to_owned();
     // A port that was free a moment ago.
@@ -75,7 +75,7 @@ fn what_is_done_and_which_exit_code_comes_where_a_base_an_upstream_or_the_engine
 }
 
 #[test]
-fn a_base_that_cannot_be_looked_up_is_a_warning_where_the_runtime_is_what_the_last_run_made_of_it() {
+fn an_unreachable_base_is_a_warning_if_the_runtime_is_the_last_runs() {
     let Some(mut project) = Project::new() else { return };
     let (host, name) = (project.registry.host().to_owned(), project.name.clone());
     // A port that was free a moment ago.

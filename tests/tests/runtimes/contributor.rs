@@ -5,9 +5,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 e2e::on_each_builder!(
-    the_contributors_loop_explains_builds_on_save_and_names_what_changed,
-    two_failed_builds_are_told_on_one_screen_in_their_programs_own_words,
-    older_local_builds_go_unless_a_container_uses_them,
+    the_contributors_loop_builds_on_save_and_names_the_change,
+    two_failed_builds_are_shown_on_one_screen_with_their_programs_output,
+    older_local_builds_are_removed_unless_a_container_uses_them,
 );
 
 /// The rows that a text takes at 80 columns.
@@ -15,7 +15,7 @@ fn rows(text: &str) -> usize {
     text.lines().map(|line| line.chars().count().div_ceil(80).max(1)).sum()
 }
 
-fn two_failed_builds_are_told_on_one_screen_in_their_programs_own_words(builder: Builder) {
+fn two_failed_builds_are_shown_on_one_screen_with_their_programs_output(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let (host, second) = (project.registry.host(), format!("{}-second", project.name));
     let line = project.line(", build_args = { A = \"2\" }").replace(&project.name, &second);
@@ -63,7 +63,7 @@ fn two_failed_builds_are_told_on_one_screen_in_their_programs_own_words(builder:
     assert!(run.stderr.contains("pushing, at most "), "{run}");
 }
 
-fn older_local_builds_go_unless_a_container_uses_them(builder: Builder) {
+fn older_local_builds_are_removed_unless_a_container_uses_them(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let name = &project.name;
     let local = || {
@@ -90,7 +90,7 @@ fn older_local_builds_go_unless_a_container_uses_them(builder: Builder) {
     assert!(local().len() == 3 && local().contains(&builds[4]) && !local().contains(&builds[1]));
 }
 
-fn the_contributors_loop_explains_builds_on_save_and_names_what_changed(builder: Builder) {
+fn the_contributors_loop_builds_on_save_and_names_the_change(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let name = &project.name;
     let json = |line: &str| {

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::{action, without_record};
 
 e2e::on_each_builder!(
-    without_docker_nothing_costs_two_heads_and_a_moved_runtime_one_put,
-    what_changed_is_built_and_nothing_else,
+    without_docker_nothing_to_do_costs_two_heads_and_a_moved_runtime_one_put,
+    only_changed_runtimes_are_built,
     a_second_machine_with_an_empty_engine_neither_builds_nor_pushes,
-    two_platforms_give_an_index_and_one_that_cannot_run_here_is_refused_before_anything_starts,
+    two_platforms_become_an_index_and_an_unsupported_one_is_refused_before_the_start,
 );
 
 /// Every request that comes to the project's registry, by its first line.
@@ -29,7 +29,7 @@ fn counted(project: &Project) -> (Gate, Arc<Mutex<Vec<String>>>) {
     (gate, seen)
 }
 
-fn without_docker_nothing_costs_two_heads_and_a_moved_runtime_one_put(builder: Builder) {
+fn without_docker_nothing_to_do_costs_two_heads_and_a_moved_runtime_one_put(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let name = &project.name;
     let second = format!("{name}-second");
@@ -86,7 +86,7 @@ fn docker_sees(project: &Project) -> String {
     text(engine().args(["build", "--quiet", "--file"]).arg(probe).arg(context).env("DOCKER_BUILDKIT", "0"))
 }
 
-fn what_changed_is_built_and_nothing_else(builder: Builder) {
+fn only_changed_runtimes_are_built(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let (name, file) = (&project.name, |name: &str| project.world.path(&format!("project/runtimes/{name}")));
     for name in ["a", "b", "c"] {
@@ -231,9 +231,7 @@ fn a_second_machine_with_an_empty_engine_neither_builds_nor_pushes(builder: Buil
     assert_eq!((second.images(), aws.whole_tags()), (Vec::<String>::new(), tags));
 }
 
-fn two_platforms_give_an_index_and_one_that_cannot_run_here_is_refused_before_anything_starts(
-    builder: Builder,
-) {
+fn two_platforms_become_an_index_and_an_unsupported_one_is_refused_before_the_start(builder: Builder) {
     if !programs(&["skopeo"]) {
         return;
     }
@@ -303,7 +301,7 @@ fn two_platforms_give_an_index_and_one_that_cannot_run_here_is_refused_before_an
 }
 
 #[test]
-fn what_is_primed_is_named_where_it_is_missing_and_pulled_when_asked_for() {
+fn a_missing_primed_image_is_named_and_pulled_with_prime() {
     if !programs(&["terraform"]) || !docker() {
         return;
     }

@@ -81,7 +81,7 @@ fn key() -> String {
 }
 
 #[test]
-fn a_push_and_a_rollback_wait_for_the_lease_or_are_refused_and_give_it_back() {
+fn a_push_and_a_rollback_wait_for_the_lease_or_are_refused_and_release_it() {
     let Some(grid) = Grid::new() else { return };
     let second = grid.live();
     for line in ["--push --no-cache", "--rollback NAME"] {
@@ -116,7 +116,7 @@ fn a_push_and_a_rollback_wait_for_the_lease_or_are_refused_and_give_it_back() {
 }
 
 #[test]
-fn a_lease_that_is_lost_ends_a_rollback_before_the_tag_moves() {
+fn a_lost_lease_ends_a_rollback_before_the_tag_moves() {
     if std::env::var_os("SOAK").is_none() {
         // A lease is renewed every 100 s.
         return say("only with SOAK=1: a lease that is lost");

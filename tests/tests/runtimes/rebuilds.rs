@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{action, gate, moves, rebuild, without_record};
 
 e2e::on_each_builder!(
-    a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime,
-    forced_rebuilds_a_failed_one_and_the_rollback_move_nothing_later,
+    a_forced_rebuild_killed_at_any_point_leaves_the_old_runtime,
+    no_later_run_moves_the_tag_after_forced_rebuilds_and_a_rollback,
 );
 
 /// The point of a forced rebuild at which it is held, and what the ordinary run after the SIGKILL does.
@@ -24,7 +24,7 @@ const POINTS: [(&str, &str, &str); 7] = [
     ("between the record and runtime tag", "PUT /v2/lambda/manifests/NAME ", "promote"),
 ];
 
-fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Builder) {
+fn a_forced_rebuild_killed_at_any_point_leaves_the_old_runtime(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let (gate, held) = gate(&project);
     let name = &project.name;
@@ -79,7 +79,7 @@ fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Buil
     assert_ne!(project.tags()[name], old);
 }
 
-fn forced_rebuilds_a_failed_one_and_the_rollback_move_nothing_later(builder: Builder) {
+fn no_later_run_moves_the_tag_after_forced_rebuilds_and_a_rollback(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let (name, host) = (&project.name, project.registry.host());
     let ordinary = || {

@@ -5,7 +5,7 @@ use e2e::Project;
 use super::{gate, rebuild};
 
 #[test]
-fn a_rollback_whose_hold_cannot_be_written_says_what_is_in_place_and_what_to_write() {
+fn a_rollback_with_an_unwritable_hold_reports_what_to_write() {
     let Some(project) = Project::new() else { return };
     let (name, host) = (&project.name, project.registry.host());
     project.transfer(host, "").ok();
@@ -35,7 +35,7 @@ fn a_rollback_whose_hold_cannot_be_written_says_what_is_in_place_and_what_to_wri
 }
 
 #[test]
-fn a_pushed_build_is_asked_for_and_tried_before_the_tag_moves() {
+fn a_pushed_build_is_confirmed_and_tested_before_the_tag_moves() {
     let Some(project) = Project::new() else { return };
     let name = &project.name;
     let answers =

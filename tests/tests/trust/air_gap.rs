@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Place, REFUSED, named};
 
 #[test]
-fn through_an_air_gap_comes_only_what_is_signed_or_locked() {
+fn only_signed_or_locked_images_are_imported_through_an_air_gap() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());
@@ -44,7 +44,7 @@ fn through_an_air_gap_comes_only_what_is_signed_or_locked() {
 }
 
 #[test]
-fn a_file_s_signatures_are_verified_when_it_is_imported() {
+fn a_files_signatures_are_verified_at_import() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());

@@ -93,7 +93,7 @@ impl Place {
 }
 
 #[test]
-fn an_image_that_the_key_did_not_sign_is_refused_by_name_before_anything_is_written() {
+fn an_image_not_signed_by_the_key_is_refused_before_anything_is_written() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder, other) = (place.shelf(), KeyHolder::new(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());
@@ -118,7 +118,7 @@ fn an_image_that_the_key_did_not_sign_is_refused_by_name_before_anything_is_writ
 }
 
 #[test]
-fn a_layer_that_its_registry_changed_never_stands_at_the_target() {
+fn a_layer_changed_by_its_registry_is_never_copied() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());
@@ -135,7 +135,7 @@ fn a_layer_that_its_registry_changed_never_stands_at_the_target() {
 }
 
 #[test]
-fn a_keyless_signature_counts_if_the_log_took_it_while_its_certificate_was_valid() {
+fn a_keyless_signature_logged_while_its_certificate_was_valid_is_accepted() {
     let Some(place) = Place::new() else { return };
     let (shelf, sigstore) = (place.shelf(), Sigstore::new());
     place.file("root.json", &sigstore.root());
@@ -170,7 +170,7 @@ fn a_keyless_signature_counts_if_the_log_took_it_while_its_certificate_was_valid
 }
 
 #[test]
-fn a_signed_image_is_copied_with_its_signature_and_asked_for_once() {
+fn a_signed_image_is_copied_with_its_signature_and_verified_once() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());
@@ -225,7 +225,7 @@ fn a_signed_image_is_copied_with_its_signature_and_asked_for_once() {
 }
 
 #[test]
-fn a_signature_of_one_platform_s_image_does_not_count_for_its_index() {
+fn a_platform_images_signature_is_not_valid_for_its_index() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());
@@ -236,7 +236,7 @@ fn a_signature_of_one_platform_s_image_does_not_count_for_its_index() {
 }
 
 #[test]
-fn a_base_that_nobody_signed_is_not_built_upon() {
+fn an_unsigned_base_is_not_used() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());
@@ -253,7 +253,7 @@ fn a_base_that_nobody_signed_is_not_built_upon() {
 }
 
 #[test]
-fn where_a_get_is_a_pull_none_is_spent_on_a_signature_that_is_not_there_and_one_that_is_is_counted() {
+fn no_pull_is_used_for_a_missing_signature_and_an_existing_one_is_counted() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
     place.file("cosign.pub", &holder.public());
@@ -296,7 +296,7 @@ fn where_a_get_is_a_pull_none_is_spent_on_a_signature_that_is_not_there_and_one_
 }
 
 #[test]
-fn a_bundle_of_cosign_3_holds_by_its_timestamp_without_anybody_being_asked() {
+fn a_cosign_3_bundle_is_verified_by_its_timestamp_without_other_servers() {
     let Some(place) = Place::new() else { return };
     let (shelf, (bundle, root, job)) = (place.shelf(), of_rekor_2());
     place.file("root.json", &root);

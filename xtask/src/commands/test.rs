@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_that_of_a_file_of_tests_or_part_of_a_test_s_name() {
+    fn a_filter_is_a_test_file_or_part_of_a_test_name() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         for (name, is_file) in [("fresh_machine", true), ("runtimes", true), ("fresh", false), ("", false)] {
             assert_eq!(has_file(root, name), is_file, "{name}");

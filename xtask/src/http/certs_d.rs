@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn authorities_and_certificates_of_ours_are_read_by_host() {
+    fn authorities_and_client_certificates_are_read_by_host() {
         let dir = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let pem = CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&key).unwrap().pem();

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_own_certificate_is_believed_where_the_user_named_it() {
+    fn a_servers_own_certificate_is_trusted_if_the_user_named_it() {
         for is_ca in [true, false] {
             let shown = own("reg.corp", is_ca, YEARS);
             assert_eq!(verdict(&shown, &[&shown]), Ok(()), "CA:{is_ca}");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authoritys_servers_are_believed_and_a_named_server_without_its_authority_too() {
+    fn servers_of_an_authority_and_named_servers_are_trusted() {
         let key = KeyPair::generate().unwrap();
         let authority = params("the company", true, YEARS);
         let root = authority.self_signed(&key).unwrap().der().clone();

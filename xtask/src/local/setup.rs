@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_back_until_it_is_forgotten() {
+    fn a_setup_is_read_back_until_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(LocalSetup::load(dir.path()).unwrap(), LocalSetup::default());
         let engine = LocalSetup::engine_in_use(Some("unix:///a.sock".into()), |_| None);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_says_wins() {
+    fn the_users_options_have_precedence() {
         let setup = LocalSetup {
             samples: vec!["docker.io".into(), "ghcr.io".into()],
             upstreams: BTreeMap::from([pair("quay.io", "https://mirror.example/quay")]),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_whose_socket_is_gone_is_not_asked() {
+    fn an_engine_without_its_socket_is_not_used() {
         let engine = LocalSetup::engine_in_use(Some("unix:///nonexistent/docker.sock".into()), |_| None);
         let setup = LocalSetup { engine, ..LocalSetup::default() };
         assert_eq!(setup.engine_variables(|_| None), BTreeMap::new());

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn client_and_engine_are_installed_apart_and_only_where_they_are_missing() {
+    fn client_and_engine_are_installed_separately_if_missing() {
         let all = ["docker-cli", "docker-buildx", "docker.io", "ca-certificates"];
         for (client, dockerd, engine, install, start) in [
             (false, false, Reached::Nowhere, &all[..], true),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_at_another_address_is_offered_not_doubled() {
+    fn an_engine_at_another_address_is_used_and_no_second_one_started() {
         for system in [ROOT, System::Debian { root: false }] {
             let plan = plan(true, false, Reached::Elsewhere("unix:///a.sock".to_owned()), &system);
             assert!(!plan.start_engine && !plan.by_hand && plan.install.is_empty());

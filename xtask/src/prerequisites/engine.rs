@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engines_sockets_always_have_room() {
+    fn an_engines_socket_paths_are_short_enough() {
         let short = Engine::at(Path::new("/tmp/x"));
         assert_eq!(short.host(), "unix:///tmp/x/docker.sock");
         let long = Engine::at(&Path::new("/tmp").join("x".repeat(120)));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     /// Starts a real engine with its own network and /run, so that it does not conflict with another one: this test starts itself
-    /// again there, as [`in_a_machine_of_its_own`].
+    /// again there, as [`in_a_separate_machine`].
     #[test]
     fn a_missing_engine_is_started_found_again_and_stopped() {
         for program in ["dockerd", "docker", "unshare"] {
@@ -267,7 +267,7 @@ mod tests {
             .arg("mount -t tmpfs tmpfs /run && exec \"$@\"")
             .arg("sh")
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "--nocapture", &format!("{module}::in_a_machine_of_its_own")])
+            .args(["--exact", "--ignored", "--nocapture", &format!("{module}::in_a_separate_machine")])
             .env_remove("DOCKER_HOST")
             .env_remove("CI")
             .env_remove("DOCKER_CONTEXT")
@@ -280,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     #[ignore = "run by a_missing_engine_is_started_found_again_and_stopped"]
-    async fn in_a_machine_of_its_own() {
+    async fn in_a_separate_machine() {
         let dir = tempfile::tempdir().unwrap();
         let asked = std::sync::Mutex::new(Vec::new());
         let answer = std::sync::atomic::AtomicBool::new(false);

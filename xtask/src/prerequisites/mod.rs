@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_done_where_nothing_is_missing() {
+    fn nothing_is_done_if_nothing_is_missing() {
         for (needs, system) in [(Need::TEST, ROOT), (Need::DEMO, System::MacOs)] {
             let there = docker(Reached::At(None));
             assert_eq!(plan(needs, &system, Some(&there), machine(system, |_| true)), Plan::default());
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn root_on_debian_is_offered_everything_that_apt_has() {
+    fn root_on_debian_gets_an_offer_to_install_everything_from_apt() {
         let plan = plan(
             Need::TEST,
             &ROOT,

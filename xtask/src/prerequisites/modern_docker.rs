@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debian_s_archive_is_found_among_the_sources() {
+    fn debians_archive_is_found_among_the_sources() {
         let known = "http://a/debian-security/|Debian\nhttp://b/stable|Other\nhttp://c/debian/|Debian\n";
         assert_eq!(archive(known), Some("http://c/debian"));
         assert_eq!(archive("http://a/debian-security|\nhttp://c/debian/|\n"), Some("http://c/debian"));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_read_from_a_package_s_version() {
+    fn a_release_is_read_from_a_packages_version() {
         assert_eq!(release("28.5.2+dfsg4-5"), Some(28));
         assert_eq!(release("5:29.0.1-1~ubuntu.24.04~noble"), Some(29));
         assert_eq!(release("none"), None);

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_without_a_candidate_is_left_out() {
+    fn a_package_without_a_candidate_is_omitted() {
         assert_eq!(candidate(BOOKWORM, "docker.io"), Some("20.10.24"));
         assert_eq!(candidate(BOOKWORM, "old"), None);
         assert_eq!(candidate(BOOKWORM, "docker-buildx"), None);
@@ -139,7 +139,7 @@ mod tests {
                           docker.io:\n  Candidate: 26.1.5\n";
 
     #[test]
-    fn the_client_is_the_package_that_the_release_has_it_in() {
+    fn the_client_is_in_the_package_of_its_release() {
         let client = ["docker-cli", "docker-buildx"];
         assert_eq!(choose(&client, TRIXIE), Some(vec!["docker-buildx", "docker-cli"]));
         assert_eq!(choose(&client, BOOKWORM), Some(vec!["docker.io"]));

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_process_is_told_from_a_living_one() {
+    fn an_ended_process_is_distinguished_from_a_running_one() {
         assert!(!has_ended(std::process::id()));
         assert!(has_ended(u32::MAX));
     }

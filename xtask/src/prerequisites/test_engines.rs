@@ -239,7 +239,7 @@ mod tests {
 
     /// The engines answer, each with its store; those of a killed run are ended, and nothing stays behind.
     #[tokio::test]
-    async fn test_engines_are_ended_even_where_an_earlier_run_was_killed() {
+    async fn test_engines_of_a_killed_run_are_stopped() {
         let Some(client) = std::env::var_os(CLIENT) else {
             assert!(std::env::var_os(crate::prerequisites::COMPLETE).is_none(), "{CLIENT} is not set");
             let words = format!("SKIPPED: {CLIENT} is not set: run by `cargo xtask test`\n");

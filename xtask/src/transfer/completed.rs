@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interrupted_run_says_what_is_done_and_that_the_next_one_goes_on() {
+    fn an_interrupted_run_reports_what_is_done_and_that_the_next_one_continues() {
         let completed = Completed::default();
         assert_eq!(render(&completed.interrupted()), "error: interrupted\nhint: nothing was changed");
         completed.change(|counts| *counts = Some(Counts { images: (0, 13), runtimes: (0, 1) }));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_killed_terraform_speaks_for_itself() {
+    fn only_a_killed_terraforms_error_is_shown() {
         // As `grid` returns them: each with its hint.
         let told = |error: TerraformError| {
             let hint = error.hint();

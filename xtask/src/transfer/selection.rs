@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runtime_alone_brings_no_image_and_primes_nothing() {
+    fn a_selected_runtime_copies_no_image_and_primes_nothing() {
         let shipped = include_str!("../../../deployment/image_repository/images.toml");
         let config = Config::parse(shipped, std::path::Path::new("images.toml"), None).unwrap();
         for name in ["provided", "lambda:provided"] {

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_of_this_list_and_day_or_missing() {
+    fn a_shards_report_of_another_list_or_day_is_missing() {
         let now = "2026-11-27T12:00:00Z".parse().unwrap();
         let (today, before) = ("2026-11-27T11:00:00Z", "2026-11-26T11:59:00Z");
         let all = shards();

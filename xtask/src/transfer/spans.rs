@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_beginning_counts_and_what_never_began_has_no_end() {
+    fn the_first_start_counts_and_a_span_without_a_start_has_no_end() {
         let spans = Spans::default();
         spans.end(Work::Image(1));
         assert_eq!(spans.of(&Work::Image(1)), None);

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_that_ended_the_run_stands_first_and_the_last_report_counts() {
+    fn the_error_that_ended_the_run_is_first_and_the_last_report_counts() {
         let document = Document::default();
         document.report(&json!({ "images": [1] })).unwrap();
         document.report(&json!({ "images": [1, 2] })).unwrap();

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn own_warnings_are_printed_and_nothing_of_a_librarys() {
+    fn only_our_own_warnings_are_printed() {
         let printed = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&printed);
         let print = move |level: Level, text: String| seen.lock().unwrap().push((level, text));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_known_while_its_span_is_open() {
+    fn a_wait_is_known_while_its_span_is_open() {
         let waits = waits();
         let notes = Notes::new(LevelFilter::WARN, |_, _| {}, waits.clone());
         tracing::subscriber::with_default(notes, || {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn every_crate_below_that_speaks_is_heard() {
+    fn the_events_of_every_crate_are_received() {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let manifest = |folder: &str| std::fs::read_to_string(top.join(folder).join("Cargo.toml"));
         let speaks = |name: &&str| {

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+    fn colours_are_for_terminals_unless_overridden() {
         let term = ("TERM", "xterm");
         for (color, terminal, env, wanted) in [
             (Color::Auto, true, &[term][..], true),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_line_is_has_a_colour() {
+    fn only_the_kind_of_a_line_is_coloured() {
         let style = Style { color: true, github: false };
         assert_eq!(
             style.dress("error: no\nhint: yes"),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn nobodys_words_become_a_command_of_githubs_runner() {
+    fn no_text_becomes_a_github_workflow_command() {
         let style = Style { color: false, github: true };
         for (text, wanted) in [
             ("curl: failed:\n::set-output name=x::y", "curl: failed:\n: :set-output name=x::y"),

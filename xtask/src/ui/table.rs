@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_cut_only_where_a_row_would_wrap() {
+    fn digests_are_shortened_only_if_a_row_would_wrap() {
         let digest = Digest::of(b"x");
         let mut table = Table::new(["IMAGE", "DIGEST"]);
         table.row(["curl".into(), digest.to_string()]);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_registry_of_all_repositories_is_left_out_before_anything_is_cut() {
+    fn a_common_registry_is_omitted_before_anything_is_shortened() {
         let digest = Digest::of(b"x");
         let registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
         let mut table = Table::new(["REPOSITORY", "TAG", "DIGEST"]);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn no_row_wraps_however_narrow_the_terminal_is() {
+    fn no_row_wraps_on_any_terminal_width() {
         let mut table = Table::new(["IMAGE", "FROM", "SIZE", "WHY"]);
         let (name, from) =
             ("kedacore/keda-metrics-apiserver:2.11.2", "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2");

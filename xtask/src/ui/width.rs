@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_stays_whole_and_nothing_takes_more_columns_than_there_are() {
+    fn fitting_text_is_unchanged_and_nothing_exceeds_the_columns() {
         assert_eq!(cut("curl:7.85.0", 11), "curl:7.85.0");
         assert_eq!(cut("curl:7.85.0", 10), "curl:7....");
         assert_eq!(cut_middle("kedacore/keda-metrics-apiserver:2.11.2", 24), "kedacore...server:2.11.2");

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_created_refuses_plain_requests_and_less_does_not() {
+    fn a_created_bucket_policy_refuses_plain_http_and_a_weaker_one_does_not() {
         let policy = |statement: Value| json!({ "Version": "2012-10-17", "Statement": statement });
         let ours = tls_only("aws-cn", "state");
         assert_eq!(ours["Resource"][1], "arn:aws-cn:s3:::state/*");

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ecr_is_known_by_its_host() {
+    fn ecr_is_detected_by_its_host() {
         assert!(is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"));
         assert!(is_ecr("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com"));
         assert!(is_ecr("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"));

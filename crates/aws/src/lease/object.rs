@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_another_run_s_name_ends_a_lease() {
+    async fn a_lease_is_lost_only_to_another_run() {
         let e2 = Some("\"e2\"".to_owned());
         // This run's own write, whose response was lost.
         let (renewed, asked) =
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_over_by_the_service_s_clock_alone() {
+    fn a_lease_expires_only_by_the_services_clock() {
         assert!(!is_over(Some(1000), Some(1300)));
         assert!(is_over(Some(1000), Some(1301)));
         // The lease was renewed between the refusal and the read.

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logs_stay_until_newer_ones_take_their_place() {
+    fn logs_stay_until_newer_ones_replace_them() {
         let room = tempfile::tempdir().unwrap();
         let logs = Logs::new(room.path().join("logs"), "target/logs".into());
         logs.tidy();

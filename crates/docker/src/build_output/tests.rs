@@ -35,7 +35,7 @@ fn rows(text: &str) -> usize {
 }
 
 #[test]
-fn a_failed_program_is_heard_with_its_own_words_and_exit_code() {
+fn a_failed_program_is_reported_with_its_output_and_exit_code() {
     for (name, heard) in [
         recorded!(RawJson, "buildx-rawjson-fail"),
         recorded!(Plain, "buildx-plain-fail"),
@@ -69,7 +69,7 @@ fn a_failed_program_is_heard_with_its_own_words_and_exit_code() {
 }
 
 #[test]
-fn a_step_is_one_line_with_its_place_and_stage() {
+fn a_step_is_one_line_with_its_number_and_stage() {
     let (_, heard) = recorded!(RawJson, "buildx-rawjson-stages");
     let (_, plain) = recorded!(Plain, "buildx-plain-stages");
     let mut wanted = vec![
@@ -105,7 +105,7 @@ fn a_step_is_one_line_with_its_place_and_stage() {
 }
 
 #[test]
-fn what_fails_without_a_program_is_heard_with_the_builders_reason() {
+fn a_failure_without_a_program_is_reported_with_the_builders_reason() {
     for ((name, heard), step, reason) in [
         (
             recorded!(RawJson, "buildx-rawjson-copy"),
@@ -188,7 +188,7 @@ fn a_cache_that_does_not_exist_yet_is_no_error() {
 }
 
 #[test]
-fn what_comes_from_a_cache_is_told_and_fails_nothing() {
+fn cached_steps_are_reported_and_fail_nothing() {
     for ((name, heard), cached) in [
         (recorded!(RawJson, "buildx-rawjson-cached"), 2),
         (recorded!(Plain, "buildkit20-cached"), 2),
@@ -225,7 +225,7 @@ fn the_log_has_every_line_under_its_steps_name() {
 }
 
 #[test]
-fn a_step_that_was_stopped_for_another_is_not_the_reason() {
+fn a_step_that_was_cancelled_for_another_is_not_the_reason() {
     let mut follower = Follower::new(Form::Plain, None);
     for line in [
         "#1 [a 2/2] RUN sleep 9",
@@ -239,7 +239,7 @@ fn a_step_that_was_stopped_for_another_is_not_the_reason() {
 }
 
 #[test]
-fn the_line_that_tells_what_went_wrong_is_shown_however_much_follows() {
+fn the_line_with_the_error_is_shown_however_much_output_follows() {
     let mut follower = Follower::new(Form::Legacy, None);
     follower.hear("Step 1/1 : RUN cat --nosuch-option", &mut |_| {});
     follower.hear("cat: unrecognized option '--nosuch-option'", &mut |_| {});

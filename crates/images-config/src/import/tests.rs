@@ -43,7 +43,7 @@ fn images(config: &Config) -> Vec<String> {
 }
 
 #[test]
-fn the_shape_of_today() {
+fn the_current_format() {
     let config = config(TODAY);
     assert_eq!(
         images(&config),
@@ -69,7 +69,7 @@ fn the_shape_of_today() {
 }
 
 #[test]
-fn the_shape_of_2021() {
+fn the_format_of_2021() {
     let config = config(OLD);
     let images = images(&config);
     assert_eq!(images.len(), 19, "{images:#?}");
@@ -98,7 +98,7 @@ fn the_shape_of_2021() {
 }
 
 #[test]
-fn what_is_shipped_comes_back_as_it_is() {
+fn the_shipped_file_is_imported_unchanged() {
     let shipped = Config::parse(SHIPPED, Path::new("images.toml"), None).unwrap();
     let mut by_line: Vec<_> = shipped.images.iter().collect();
     by_line.sort_by_key(|image| image.line);
@@ -119,7 +119,7 @@ fn what_is_shipped_comes_back_as_it_is() {
 }
 
 #[test]
-fn all_errors_come_at_once() {
+fn all_errors_are_reported_at_once() {
     let text = r#"{
     "image_to_copy": {
         "x/bad name:1": "a1",
@@ -156,7 +156,7 @@ fn all_errors_come_at_once() {
 }
 
 #[test]
-fn what_is_not_json_is_said_with_its_place() {
+fn invalid_json_is_reported_with_its_position() {
     assert_eq!(
         import("{\n  \"image_to_copy\": {,}\n}").unwrap_err(),
         "images_config.json has an error\n  images_config.json:2:21: not JSON: key must be a string"

@@ -56,7 +56,7 @@ fn full(config: &Config) -> Lock {
 }
 
 #[test]
-fn the_text_is_stable_and_reads_back() {
+fn the_text_is_stable_and_is_read_back() {
     let config = config(
         "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n[runtimes]\njava17 = \"public.ecr.aws/lambda/java:17\"\n",
     );
@@ -83,7 +83,7 @@ fn the_text_is_stable_and_reads_back() {
 }
 
 #[test]
-fn what_is_looked_up_is_found() {
+fn entries_are_found() {
     let config = config(SHIPPED);
     let lock = full(&config);
     let curl = reference("curlimages/curl:7.85.0");
@@ -95,7 +95,7 @@ fn what_is_looked_up_is_found() {
 }
 
 #[test]
-fn all_errors_of_a_lock_come_at_once() {
+fn all_errors_of_a_lock_are_reported_at_once() {
     let text = "schema_version = 1
 [sources.\"curl:1\"]
 digest = \"sha256:12\"
@@ -118,7 +118,7 @@ first_seen = 2026-11-22
 }
 
 #[test]
-fn a_merge_conflict_is_called_one() {
+fn a_merge_conflict_is_recognised() {
     let text = "schema_version = 1\n<<<<<<< HEAD\n=======\n>>>>>>> other\n";
     let errors = Lock::parse(text, Path::new("images.lock")).unwrap_err().to_string();
     assert_eq!(
@@ -129,7 +129,7 @@ fn a_merge_conflict_is_called_one() {
 }
 
 #[test]
-fn a_missing_file_is_no_lock_and_a_saved_one_is_found() {
+fn a_missing_file_means_no_lock_and_a_saved_one_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("images.lock");
     assert_eq!(Lock::load(&path, &path).unwrap(), None);
@@ -145,7 +145,7 @@ fn names(wants: &[Want]) -> Vec<String> {
 }
 
 #[test]
-fn only_what_is_missing_or_named_is_asked_for() {
+fn only_missing_or_named_entries_are_resolved() {
     let config = config(SHIPPED);
     let mut lock = full(&config);
     assert_eq!(lock.to_resolve(&config, &Select::Missing).unwrap(), []);
@@ -170,7 +170,7 @@ fn only_what_is_missing_or_named_is_asked_for() {
 }
 
 #[test]
-fn merging_keeps_what_was_not_asked_for() {
+fn merging_keeps_entries_that_were_not_resolved() {
     let config = config(SHIPPED);
     let mut old = full(&config);
     old.sources.insert(reference("gone/gone:1"), locked("gone", 1));
@@ -194,7 +194,7 @@ fn merging_keeps_what_was_not_asked_for() {
 }
 
 #[test]
-fn a_complete_lock_knows_everything_that_is_named() {
+fn a_complete_lock_has_every_name_of_the_list() {
     let config = config(SHIPPED);
     let mut lock = full(&config);
     assert_eq!(lock.check_complete(&config), Ok(()));
@@ -216,7 +216,7 @@ fn a_complete_lock_knows_everything_that_is_named() {
 }
 
 #[test]
-fn what_waits_is_told_with_what_is_used_until_then() {
+fn a_waiting_digest_is_reported_with_the_one_in_use() {
     let text = "schema_version = 1\nmin_age = \"3d\"\n[images]\naa = \"x/aa:1\"\nbb = \"x/bb:1\"\ncc = \"x/cc:1\"\ndd = \"x/dd:1\"\n";
     let config = config(text);
     let mut lock = full(&config);
@@ -252,7 +252,7 @@ fn what_waits_is_told_with_what_is_used_until_then() {
 }
 
 #[test]
-fn what_waits_and_what_vanished_are_differences() {
+fn waiting_and_missing_digests_are_differences() {
     let config = config("schema_version = 1\nmin_age = \"3d\"\n[images]\naa = \"x/aa:1\"\nbb = \"x/bb:1\"\n");
     let (aa, bb) = (reference("x/aa:1"), reference("x/bb:1"));
     let seen = |content: &str, first_seen: &str| Seen {
@@ -293,7 +293,7 @@ fn what_waits_and_what_vanished_are_differences() {
 }
 
 #[test]
-fn a_difference_reads_like_a_review() {
+fn differences_are_listed_line_by_line() {
     let config = config(SHIPPED);
     let old = full(&config);
     assert!(old.diff(&old).is_empty());

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_found_at_once_and_in_order() {
+    fn all_mistakes_are_reported_at_once_and_in_order() {
         let text =
             "count = 12\nnmae = \"x\"\n[inner]\nflag = \"yes\"\nwords = [\"a\", 1, \" \"]\n\"od d\" = 1\n";
         assert_eq!(
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_names_the_first_and_does_not_hide_the_rest() {
+    fn a_duplicate_refers_to_the_first_and_does_not_hide_the_rest() {
         assert_eq!(
             errors_of("name = \"x\"\n[inner]\nflag = true\n\"flag\" = false\n[iner]\n"),
             "f has 2 errors
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_syntax_is_reported_alone_but_whole() {
+    fn broken_syntax_is_reported_without_other_mistakes() {
         let text = errors_of("name = \nother = = 1\n");
         assert!(text.starts_with("f has "), "{text}");
         assert!(text.contains("f:1:") && text.contains("f:2:") && !text.contains("missing"), "{text}");

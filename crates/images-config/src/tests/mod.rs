@@ -92,7 +92,7 @@ fn the_longest_pattern_is_the_rule_of_a_source() {
 }
 
 #[test]
-fn how_long_a_digest_has_to_be_known_is_said_for_all_or_by_source() {
+fn min_age_is_set_for_all_sources_or_by_source() {
     let hours = |config: &Config, image: &str| {
         config.min_age(&image.parse().unwrap()).map(|rule| (rule.age.as_hours(), rule.line))
     };
@@ -203,7 +203,7 @@ fn an_image_and_a_runtime_cannot_share_a_tag() {
 }
 
 #[test]
-fn no_runtime_is_called_as_a_tag_beside_anothers() {
+fn no_runtime_has_the_name_of_another_ones_additional_tag() {
     let ours = ["x-cache", "x-cache-linux-amd64", "x-history", "x-k2-0", "x-k1-y", "x-sha256-0123"];
     let lines: String = ours.iter().map(|name| format!("{name} = \"a/b:1\"\n")).collect();
     let said = errors(&format!("[runtimes]\n{lines}"));
@@ -220,7 +220,7 @@ fn no_runtime_is_called_as_a_tag_beside_anothers() {
 }
 
 #[test]
-fn a_file_of_the_future_is_not_read_any_further() {
+fn a_newer_schema_version_is_not_read_further() {
     let text = "schema_version = 2\nsomething = \"new\"\n";
     assert_eq!(
         parse(text).unwrap_err().to_string(),
@@ -232,7 +232,7 @@ fn a_file_of_the_future_is_not_read_any_further() {
 }
 
 #[test]
-fn primes_need_their_rule() {
+fn a_primed_image_needs_its_pull_through_rule() {
     let secret =
         "credential_arn = \"arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/x\"";
     let rules = &format!(
@@ -264,7 +264,7 @@ fn upstreams_never_show_a_password() {
 }
 
 #[test]
-fn a_file_that_is_not_there_or_not_text_is_named() {
+fn a_missing_or_binary_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("images.toml");
     let load = || {
@@ -285,7 +285,7 @@ fn the_shipped_file_finds_its_entry_points() {
 
 /// The parser never panics: on a file cut or changed at any position, or with other line ends.
 #[test]
-fn no_text_brings_the_parser_down() {
+fn the_parser_never_panics() {
     let answered = |text: &str| {
         if let Err(problems) = parse(text) {
             assert!(!problems.all().is_empty() && problems.to_string().starts_with("images.toml"));
@@ -304,7 +304,7 @@ fn no_text_brings_the_parser_down() {
 }
 
 #[test]
-fn an_upstream_of_the_command_line_takes_the_place_of_the_files() {
+fn an_upstream_on_the_command_line_replaces_the_files() {
     let mut config =
         parse("schema_version = 1\n[upstream]\n\"docker.io\" = \"https://m.example/hub/\"\n").unwrap();
     assert_eq!(config.upstreams["docker.io"], "https://m.example/hub");

@@ -4,7 +4,7 @@ use super::*;
 use crate::tfvars::Existing;
 
 #[test]
-fn the_shipped_file_is_the_whole_contract() {
+fn the_shipped_file_has_the_whole_contract_of_htc_grid() {
     let config = parse(SHIPPED).unwrap_or_else(|problems| panic!("{problems}"));
     let images: Vec<String> = config
         .images
@@ -84,7 +84,7 @@ fn the_shipped_file_is_the_whole_contract() {
 
 /// The parser accepts every key in the file's comments: the examples are read too.
 #[test]
-fn terraform_gets_what_is_not_there_yet() {
+fn terraform_gets_the_resources_that_do_not_exist_yet() {
     let config = parse(SHIPPED).unwrap();
     let existing = Existing {
         repositories: BTreeMap::from([

@@ -48,7 +48,7 @@ fn copies(images: u64, bytes: u64) -> Work<'static> {
 }
 
 #[test]
-fn a_first_run_says_nothing_and_the_same_again_takes_as_long() {
+fn a_first_run_has_no_estimate_and_the_same_run_again_is_estimated_by_it() {
     let memory = Memory::new();
     let work = copies(13, 500 * MIB);
     assert_eq!(memory.seconds(&work), None);
@@ -61,7 +61,7 @@ fn a_first_run_says_nothing_and_the_same_again_takes_as_long() {
 }
 
 #[test]
-fn large_images_are_told_by_their_bytes_and_small_ones_by_their_number() {
+fn large_images_are_estimated_by_their_bytes_and_small_ones_by_their_number() {
     let memory = Memory::new();
     memory.copied(13, 500 * MIB, 50.0);
     let large = memory.seconds(&copies(1, 2000 * MIB)).unwrap();
@@ -91,7 +91,7 @@ fn one_run_that_took_too_long_does_not_count_and_a_slower_network_soon_does() {
 }
 
 #[test]
-fn builds_run_beside_the_copies_and_terraform_before_them() {
+fn builds_run_in_parallel_with_copies_and_terraform_before_them() {
     let memory = Memory::new();
     memory.copied(1, 100 * MIB, 10.0);
     memory.built(&[("java21", 30.0), ("go1", 20.0)]);
@@ -126,7 +126,7 @@ fn builds_run_beside_the_copies_and_terraform_before_them() {
 }
 
 #[test]
-fn what_cannot_be_read_or_cannot_have_been_counts_as_nothing() {
+fn unreadable_or_impossible_measurements_are_ignored() {
     let memory = Memory::new();
     let work = copies(1, MIB);
     let file = |version: u32, day: u32, copies: &str| {
@@ -162,7 +162,7 @@ fn what_cannot_be_read_or_cannot_have_been_counts_as_nothing() {
 }
 
 #[test]
-fn runs_at_once_lose_nothing_and_the_file_stays_small() {
+fn simultaneous_runs_lose_nothing_and_the_file_stays_small() {
     let memory = Memory::new();
     let (one, two) = (memory.open(), memory.open());
     one.add(Measured { builds: [("java21".to_owned(), 3.0)].into(), ..empty() });
@@ -179,7 +179,7 @@ fn runs_at_once_lose_nothing_and_the_file_stays_small() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_to_stops_nothing() {
+fn an_unwritable_directory_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_index_holds_stays_with_it() {
+    fn images_of_an_index_stay_with_it() {
         let untagged = rule(
             1,
             &json!({ "tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 1 }),

@@ -336,7 +336,7 @@ mod tests {
     use super::is_valid_name;
 
     #[test]
-    fn names_as_the_api_wants_them() {
+    fn names_follow_the_apis_rules() {
         for good in [
             "curl",
             "kedacore/keda-metrics-apiserver",

@@ -22,7 +22,7 @@ mod tests {
     use super::matches;
 
     #[test]
-    fn stars_match_any_run() {
+    fn stars_match_any_characters() {
         assert!(matches("*-sha256-*", "python3.8-sha256-0123456789ab"));
         assert!(!matches("*-sha256-*", "python3.8"));
         assert!(matches("v*", "v1"));

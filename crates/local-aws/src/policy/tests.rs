@@ -85,7 +85,7 @@ fn tls_and_principals() {
 }
 
 #[test]
-fn actions_and_resources_and_what_they_are_not() {
+fn actions_resources_and_their_negations() {
     for (more, verdict) in [
         (json!({ "Action": ["s3:Get*"] }), Verdict::Silent),
         (json!({ "Action": "S3:put?bject" }), Verdict::Denied),
@@ -102,7 +102,7 @@ fn actions_and_resources_and_what_they_are_not() {
 }
 
 #[test]
-fn what_is_not_enforced_is_refused_by_name() {
+fn a_policy_element_that_is_not_enforced_is_refused_by_name() {
     let refused = |policy: &Value, kind| Policy::parse(&policy.to_string(), kind).unwrap_err();
     for (more, name) in [
         (json!({ "Condition": { "IpAddress": { "aws:SourceIp": "10.0.0.0/8" } } }), "IpAddress"),
@@ -149,7 +149,7 @@ fn policy(kind: Kind, effect: &str, action: &str, resource: &str, condition: &Va
 }
 
 #[test]
-fn a_key_is_used_by_whom_its_own_policy_lets() {
+fn a_key_is_used_by_callers_that_its_own_policy_allows() {
     let scope = Scope { account: "123456789012".to_owned(), region: "eu-west-1".to_owned() };
     let via = json!({ "StringEquals": { "kms:ViaService": "s3.eu-west-1.amazonaws.com" } });
     let own =
@@ -178,7 +178,7 @@ fn a_key_is_used_by_whom_its_own_policy_lets() {
 }
 
 #[test]
-fn a_deny_overrules_whosever_it_is() {
+fn a_deny_of_any_policy_overrules() {
     let need = put(&[]);
     let question = Question { principal: &anna(), need: &need, secure: true };
     let (allow, deny) = (Verdict::Allowed, Verdict::Denied);

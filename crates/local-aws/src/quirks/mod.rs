@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_repository_hides_as_often_as_told() {
+    fn a_new_repository_is_hidden_as_often_as_configured() {
         let quirks = Quirks::new(vec![Quirk::EventualConsistency(2)]);
         quirks.delays.begin(Delay::Repository, "a");
         let seen: Vec<_> = (0..4).map(|_| quirks.delays.left(Delay::Repository, "a").is_some()).collect();

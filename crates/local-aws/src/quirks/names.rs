@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_quirk_is_read_and_written_alike() {
+    fn every_quirk_is_read_back_as_written() {
         for text in [
             "blob-unknown-lag=500",
             "throttle-put-image=10",

@@ -68,7 +68,7 @@ impl Drop for Cli {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_aws_cli_understands_every_answer() {
+async fn the_aws_cli_parses_every_answer() {
     let Some(python) = installed("python").filter(|_| installed("aws").is_some()) else {
         return missing("the aws CLI is not in target/python");
     };

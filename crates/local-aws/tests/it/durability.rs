@@ -139,7 +139,7 @@ fn files(directory: &std::path::Path) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_server_keeps_its_promises() {
+async fn a_killed_server_keeps_what_it_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let seed =
         std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));

@@ -206,7 +206,7 @@ async fn layers_go_through_the_api_as_well() {
 }
 
 #[tokio::test]
-async fn what_is_not_implemented_says_so_by_name() {
+async fn an_action_that_is_not_implemented_is_named() {
     let local = Local::start();
     let (status, value) = local.caller().ecr_any("StartImageScan", json!({})).await;
     assert_eq!(status, 501);
@@ -253,7 +253,7 @@ async fn expired_and_missing_credentials_and_denied_actions() {
 }
 
 #[tokio::test]
-async fn the_log_names_every_permission() {
+async fn the_log_has_every_permission() {
     let local = Local::start();
     let caller = local.caller();
     let encryption = json!({ "encryptionType": "KMS" });

@@ -151,7 +151,7 @@ async fn a_lifecycle_policy_is_previewed_and_run() {
 }
 
 #[tokio::test]
-async fn what_is_pushed_is_replicated() {
+async fn a_pushed_image_is_replicated() {
     let local = Local::start();
     let caller = local.caller();
     let abroad = caller.region("us-east-1");

@@ -31,7 +31,7 @@ async fn s3(caller: &Caller, method: Method, path: &str, headers: &[(&str, &str)
 }
 
 #[tokio::test]
-async fn every_protocol_refuses_in_its_own_shape() {
+async fn every_protocol_has_its_own_form_of_a_refusal() {
     let local = Local::start();
     let (admin, anna) = (local.caller(), local.caller().key("anna"));
     create_bucket(&admin, "state").await;
@@ -135,7 +135,7 @@ async fn an_object_under_a_key_needs_the_key_through_s3() {
 }
 
 #[tokio::test]
-async fn what_is_needed_beside_an_action_s_own_permission() {
+async fn additional_permissions_of_an_action() {
     let local = Local::start();
     let anna = local.caller().key("anna");
     let key = local.caller().kms("CreateKey", json!({})).await["KeyMetadata"]["Arn"].clone();

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test]
-async fn the_life_of_a_key() {
+async fn a_key_from_creation_to_deletion() {
     let local = Local::start();
     let caller = local.caller();
     let created = caller
@@ -77,7 +77,7 @@ async fn the_life_of_a_key() {
 }
 
 #[tokio::test]
-async fn who_one_is() {
+async fn the_caller_identity() {
     let local = Local::start();
     let ask = async |key: &str, region: &str| {
         local

@@ -42,7 +42,7 @@ async fn an_expired_token_is_denied_with_403() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_used_up_is_denied_and_a_new_one_is_not() {
+async fn a_token_with_no_requests_left_is_denied_and_a_new_one_is_not() {
     let local = Local::start();
     local.quirks(&["expire-tokens-after-n-requests=3"]);
     let registry = local.caller().registry().await;
@@ -150,7 +150,7 @@ async fn referrers_are_found_by_their_subject() {
 }
 
 #[tokio::test]
-async fn a_referrer_stays_as_long_as_its_subject_whatever_the_rules_say() {
+async fn a_referrer_is_kept_with_its_subject_despite_lifecycle_rules() {
     let local = Local::start();
     let caller = local.caller();
     caller.repository("curl").await;
@@ -188,7 +188,7 @@ async fn a_referrer_stays_as_long_as_its_subject_whatever_the_rules_say() {
 }
 
 #[tokio::test]
-async fn a_repository_whose_key_is_disabled_gives_nothing() {
+async fn a_repository_with_a_disabled_key_serves_nothing() {
     let local = Local::start();
     let caller = local.caller();
     let key = caller.kms("CreateKey", json!({})).await["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();

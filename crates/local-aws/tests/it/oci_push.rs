@@ -111,7 +111,7 @@ async fn uploads_that_are_refused() {
 }
 
 #[tokio::test]
-async fn manifests_need_what_they_name() {
+async fn manifests_need_their_blobs_and_children() {
     let local = Local::start();
     let caller = local.caller();
     caller.repository("curl").await;
@@ -208,7 +208,7 @@ async fn immutable_tags_and_their_exclusions() {
 }
 
 #[tokio::test]
-async fn mounts_only_what_ecr_mounts() {
+async fn mounts_like_ecr() {
     let local = Local::start();
     let caller = local.caller();
     let key = caller.kms("CreateKey", json!({})).await["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();

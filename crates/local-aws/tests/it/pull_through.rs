@@ -179,7 +179,7 @@ async fn without_a_rule_the_name_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_pull_by_tag_brings_repository_index_child_and_layers() {
+async fn a_pull_by_tag_caches_repository_index_child_and_layers() {
     let (upstream, local, caller) = start(DAY).await;
     let layer: Vec<u8> = (0..2_000_000_u32).map(|i| i.to_le_bytes()[0]).collect();
     let index = upstream.publish("1", [&layer, b"other"]);
@@ -233,7 +233,7 @@ async fn a_pull_by_tag_brings_repository_index_child_and_layers() {
 }
 
 #[tokio::test]
-async fn an_old_tag_is_compared_and_follows_the_upstream() {
+async fn an_old_tag_is_checked_and_follows_the_upstream() {
     let (upstream, _local, caller) = start(Duration::ZERO).await;
     let old = upstream.publish("1", [b"a", b"b"]);
     rule(&caller).await;
@@ -256,7 +256,7 @@ async fn an_old_tag_is_compared_and_follows_the_upstream() {
 }
 
 #[tokio::test]
-async fn simultaneous_pulls_ask_the_upstream_once() {
+async fn simultaneous_pulls_request_the_upstream_once() {
     let (upstream, _local, caller) = start(DAY).await;
     upstream.publish("1", [b"a", b"b"]);
     rule(&caller).await;

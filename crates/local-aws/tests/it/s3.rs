@@ -106,7 +106,7 @@ async fn conditions_and_deletions() {
 }
 
 #[tokio::test]
-async fn versions_are_kept_and_deletions_mark() {
+async fn versions_are_kept_and_deletions_add_a_marker() {
     let local = Local::start();
     let caller = local.caller();
     create_bucket(&caller, "state").await;
@@ -133,7 +133,7 @@ async fn versions_are_kept_and_deletions_mark() {
 }
 
 #[tokio::test]
-async fn a_bucket_is_asked_in_its_own_region_by_its_owner() {
+async fn a_bucket_only_answers_its_owner_in_its_own_region() {
     let local = Local::start();
     let caller = local.caller();
     create_bucket(&caller, "state").await;
@@ -165,7 +165,7 @@ async fn a_bucket_is_asked_in_its_own_region_by_its_owner() {
 }
 
 #[tokio::test]
-async fn what_the_bucket_check_asks() {
+async fn the_requests_of_the_bucket_check() {
     let local = Local::start();
     let caller = local.caller();
     create_bucket(&caller, "state").await;
@@ -312,7 +312,7 @@ async fn a_bucket_policy_is_enforced() {
 }
 
 #[tokio::test]
-async fn a_young_bucket_refuses_for_a_while() {
+async fn a_new_bucket_refuses_requests_for_a_while() {
     let local = Local::start();
     let caller = local.caller();
     local.quirks(&["young-bucket=2", "conflict=1"]);

@@ -36,7 +36,7 @@ async fn referrers(caller: &Caller, repository: &str, digest: &str) -> Vec<Value
 }
 
 #[tokio::test]
-async fn what_is_pushed_where_a_rule_says_so_is_signed_by_each_profile_once() {
+async fn a_pushed_image_that_a_rule_matches_is_signed_once_by_each_profile() {
     let local = Local::start();
     let caller = local.caller();
     for name in ["lambda", "team/a", "other"] {
@@ -69,7 +69,7 @@ async fn what_is_pushed_where_a_rule_says_so_is_signed_by_each_profile_once() {
 }
 
 #[tokio::test]
-async fn who_pushes_has_to_be_allowed_to_sign_and_the_push_succeeds_all_the_same() {
+async fn a_caller_without_signing_permission_pushes_unsigned() {
     let local = Local::start();
     let (admin, anna) = (local.caller(), local.caller().key("anna"));
     admin.repository("lambda").await;
@@ -102,7 +102,7 @@ async fn who_pushes_has_to_be_allowed_to_sign_and_the_push_succeeds_all_the_same
 }
 
 #[tokio::test]
-async fn a_signature_is_in_progress_for_as_long_as_the_quirk_says() {
+async fn a_signature_is_in_progress_for_the_configured_time() {
     let local = Local::start();
     let caller = local.caller();
     caller.repository("lambda").await;

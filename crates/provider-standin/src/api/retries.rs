@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_end() {
+    fn pauses_grow_up_to_a_limit() {
         let longest = |failed| (0..200).map(|_| Retries::REAL.pause(failed)).max().unwrap();
         assert!(longest(1) <= Duration::from_millis(50) && longest(3) > Duration::from_millis(100));
         assert!(longest(25) <= Duration::from_secs(1));

@@ -83,7 +83,7 @@ fn with(mut variables: Value, more: Value) -> Value {
 }
 
 #[test]
-fn from_nothing_to_a_grid_and_back() {
+fn a_grid_is_created_and_destroyed() {
     let account = Account::new();
     account.variables(&grid());
     account.init();
@@ -159,7 +159,7 @@ fn from_nothing_to_a_grid_and_back() {
 }
 
 #[test]
-fn what_somebody_else_has_is_an_error_in_the_real_provider_s_words() {
+fn a_resource_of_another_owner_is_an_error_with_the_real_providers_message() {
     let account = Account::new();
     account.aws.ecr("CreateRepository", &json!({ "repositoryName": "curl" }));
     account.variables(&grid());
@@ -187,7 +187,7 @@ fn what_somebody_else_has_is_an_error_in_the_real_provider_s_words() {
 }
 
 #[test]
-fn htc_grid_s_own_state_is_taken_over_without_a_loss() {
+fn htc_grids_own_state_is_adopted_without_a_loss() {
     let account = Account::new();
     // The resources of its Makefile: a module's key, repositories, rules. One repository is older than the key.
     let key = account

@@ -41,7 +41,7 @@ fn the_module_is_valid_and_passes_its_own_tests() {
 }
 
 #[test]
-fn a_wrong_configuration_fails_in_terraform_s_own_words() {
+fn a_wrong_configuration_fails_with_terraforms_own_message() {
     for (name, words) in [
         (
             "misspelt-argument",
@@ -61,7 +61,7 @@ fn a_wrong_configuration_fails_in_terraform_s_own_words() {
 }
 
 #[test]
-fn nothing_but_an_emulator_on_this_machine_is_talked_to() {
+fn only_an_emulator_on_this_machine_is_called() {
     let workspace = Workspace::of(&fixture("no-endpoint"));
     init(&workspace);
     for (endpoint, words) in [
@@ -76,7 +76,7 @@ fn nothing_but_an_emulator_on_this_machine_is_talked_to() {
 }
 
 #[test]
-fn the_module_runs_no_program_and_knows_no_time() {
+fn the_module_runs_no_program_and_does_not_read_the_time() {
     let mut files = 0;
     for entry in std::fs::read_dir(module()).unwrap() {
         let path = entry.unwrap().path();
@@ -111,7 +111,7 @@ fn declared(file: &str, kind: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_readme_s_tables_name_every_variable_and_output() {
+fn the_readmes_tables_have_every_variable_and_output() {
     assert_eq!(documented("Variables"), declared("variables.tf", "variable"));
     assert_eq!(documented("Outputs"), declared("outputs.tf", "output"));
     assert!(documented("Variables").len() > 10 && documented("Outputs").len() > 5);

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_known_registries_challenges_are_read() {
+    fn challenges_of_known_registries_are_read() {
         assert_eq!(
             parse(
                 r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#
@@ -165,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn several_challenges_stand_in_one_header() {
+    fn several_challenges_in_one_header_are_read() {
         let both = parse(r#"Negotiate, Basic realm="a, Bearer b", bEaReR Realm = "https://c/" , service=d"#);
         assert_eq!(both, [unknown("Negotiate"), BASIC, bearer("https://c/", Some("d"), None)]);
     }
 
     #[test]
-    fn separators_and_quotes_of_every_kind_are_taken() {
+    fn all_kinds_of_separators_and_quotes_are_read() {
         let whole = [bearer("https://c/t", Some("d e"), Some("repository:a:pull,push"))];
         for text in [
             "Bearer realm='https://c/t',service='d e',scope='repository:a:pull,push'",
@@ -184,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_answered_is_named_and_its_data_are_not() {
+    fn an_unsupported_scheme_is_named_without_its_data() {
         let ntlm = parse("Negotiate YIIabc==, NTLM TlRMTVNTUAAB, Digest realm=\"x\", nonce=\"y\" , Basic");
         assert_eq!(ntlm, [unknown("Negotiate"), unknown("NTLM"), unknown("Digest"), BASIC]);
     }
 
     #[test]
-    fn escapes_and_loose_ends_are_taken_as_far_as_they_go() {
+    fn incomplete_escapes_are_read_as_far_as_possible() {
         assert_eq!(parse(r#"Bearer realm="a\"b"#), [bearer("a\"b", None, None)]);
         assert_eq!(parse("Bearer"), [unknown("Bearer (without a realm)")]);
         assert_eq!(parse(r#"Bearer realm="""#), [unknown("Bearer (without a realm)")]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzz_any_challenge_is_parsed_without_end_and_means_the_same_when_written_again() {
+    fn fuzz_any_challenge_is_parsed_and_means_the_same_when_written_again() {
         crate::fuzz::each("challenges", |input| {
             let Ok(text) = std::str::from_utf8(input) else { return false };
             let found = parse(text);

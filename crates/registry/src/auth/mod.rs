@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_asks_for_both_repositories_and_for_one_only_once() {
+    fn a_mount_requests_the_scope_of_both_repositories_once() {
         let scope = |from: &str| Scope {
             repository: "a/b".to_owned(),
             push: true,

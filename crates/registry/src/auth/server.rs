@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_its_host_and_port_and_exposed_by_plain_http() {
+    fn a_server_is_a_host_and_port_and_insecure_with_plain_http() {
         for (address, host, is_exposed) in [
             ("https://mirror.corp/hub", "mirror.corp", false),
             ("https://mirror.corp:443/hub", "mirror.corp", false),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_service_is_shown_what_its_registry_is_shown() {
+    fn a_token_service_gets_its_registrys_login() {
         for (registry, realm, is_shown) in [
             ("https://registry-1.docker.io", "https://auth.docker.io/token", true),
             ("https://registry.gitlab.example", "https://gitlab.example/jwt/auth", true),

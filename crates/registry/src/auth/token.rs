@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzz_any_token_is_refused_or_can_be_sent_and_ends() {
+    fn fuzz_any_token_is_refused_or_is_sendable_and_expires() {
         crate::fuzz::each("tokens", |input| {
             let Ok(token) = read(input) else { return false };
             assert!(token.header.is_sensitive() && token.header.as_bytes().starts_with(b"Bearer "));

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_s_date_tells_how_far_the_clocks_are_apart() {
+    fn a_registrys_date_shows_the_difference_of_the_clocks() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let ahead = |pairs: &[(&'static str, &str)]| {
             let pairs = pairs.iter().map(|(name, value)| {

@@ -236,7 +236,7 @@ mod tests {
     };
 
     #[test]
-    fn quotas_hold_in_every_second() {
+    fn quotas_are_kept_in_every_second() {
         let start = Instant::now();
         let mut limiter = Limiter::new(Action::ManifestPut.ceiling(TEN_PUTS), start);
         let times: Vec<Instant> = (0..60).map(|_| limiter.book(start)).collect();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_429_halves_the_pace_once_and_success_brings_it_back() {
+    fn a_429_halves_the_rate_once_and_success_restores_it() {
         let start = Instant::now();
         let mut limiter = Limiter::new(Some(9.0), start);
         for _ in 0..20 {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_registry_that_answers_others_is_not_given_up() {
+    async fn a_registry_that_answers_other_requests_is_still_tried() {
         for answers in [true, false] {
             let pacer = Pacer::new(Arc::default(), Duration::from_secs(5));
             let refuse = async {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_slot_obeys_a_429_that_came_meanwhile() {
+    async fn a_request_waiting_for_a_slot_respects_a_429_that_came_meanwhile() {
         let profiles = Profiles::new(|_| Some(Profile { quotas: TEN_PUTS, ..Profile::default() }));
         let pacer = Pacer::new(Arc::new(profiles), Duration::MAX);
         let began = Instant::now();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_quota_there_is_no_wait_until_a_429_and_then_as_long_as_it_says() {
+    fn without_a_quota_only_a_429_makes_requests_wait() {
         let start = Instant::now();
         let mut limiter = Limiter::new(None, start);
         assert!((0..1_000).all(|_| limiter.book(start) == start));

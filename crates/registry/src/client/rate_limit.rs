@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzz_any_rate_limit_is_read_or_left() {
+    fn fuzz_any_rate_limit_is_read_or_ignored() {
         crate::fuzz::each("rate-limits", |input| {
             let Ok(value) = http::HeaderValue::from_bytes(input) else { return false };
             let mut headers = HeaderMap::new();

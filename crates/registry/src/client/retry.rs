@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_end() {
+    fn pauses_grow_up_to_a_limit() {
         let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
         let first = policy.pause(1, &error(None), 0.5).unwrap();
         let second = policy.pause(2, &error(None), 0.5).unwrap();
@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_is_waited_for_as_it_asks_and_not_for_hours() {
+    fn retry_after_is_respected_up_to_a_limit() {
         let policy = RetryPolicy::default();
         assert!(policy.pause(1, &error(Some(9)), 0.0).unwrap() >= Duration::from_secs(9));
         assert_eq!(policy.pause(1, &error(Some(3_600)), 0.0), None);
     }
 
     #[test]
-    fn being_asked_to_come_later_is_less_of_a_failure_than_a_failure() {
+    fn a_429_counts_less_than_a_failure() {
         let lost = Error::new("r", "r", ErrorKind::UploadLost { message: String::new() });
         let mut tries = Tries::default();
         assert_eq!([0; 7].map(|_| tries.count(&error(None))), [1, 1, 1, 2, 2, 2, 3]);

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_are_reached_by_https_and_this_machine_by_http() {
+    fn registries_use_https_and_loopback_http() {
         let routes = Routes::default();
         assert_eq!(url(&routes, "curl"), "https://registry-1.docker.io/v2/library/curl/tags/list");
         assert_eq!(url(&routes, "h.example:5000/a"), "https://h.example:5000/v2/a/tags/list");
@@ -187,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn a_route_may_carry_a_path() {
+    fn a_route_may_have_a_path() {
         let mut routes = Routes::default();
         routes.insert("docker.io", Route::to("http://mirror.example:81/docker.io/")).unwrap();
         assert_eq!(url(&routes, "a/b"), "http://mirror.example:81/v2/docker.io/a/b/tags/list");
     }
 
     #[test]
-    fn what_is_no_address_is_no_route() {
+    fn an_invalid_address_is_refused_as_a_route() {
         for text in ["", "mirror", "ftp://a/", "http://u:p@a/", "https://a/?x=1", "file:///etc"] {
             let error = Routes::default().insert("a", Route::to(text)).expect_err(text);
             assert!(!error.to_string().contains("u:p"), "{error}");

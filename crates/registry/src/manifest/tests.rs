@@ -19,7 +19,7 @@ fn a_manifest_that_is_both_image_and_index_is_refused() {
 }
 
 #[test]
-fn sizes_that_cannot_be_are_refused() {
+fn impossible_sizes_are_refused() {
     for size in ["-1", "1.5", "\"1\"", "99999999999999999999"] {
         let text =
             format!(r#"{{"config":{{"mediaType":"x","digest":"{}","size":{size}}}}}"#, Digest::of(b"c"));
@@ -28,7 +28,7 @@ fn sizes_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn blobs_are_named_once_and_vendors_layers_not_at_all() {
+fn blobs_are_listed_once_and_foreign_layers_not_at_all() {
     let layer = Descriptor::new("l", Digest::of(b"l"), 3);
     let foreign = Descriptor {
         urls: Some(vec!["https://example.com/".to_owned()]),
@@ -44,7 +44,7 @@ fn blobs_are_named_once_and_vendors_layers_not_at_all() {
 }
 
 #[test]
-fn a_server_that_knows_no_media_types_leaves_it_to_the_manifest() {
+fn a_generic_content_type_defers_to_the_manifest() {
     let text = format!(r#"{{"mediaType":"{INDEX}","manifests":[]}}"#);
     assert_eq!(
         Manifest::received("application/json; charset=utf-8", text.clone().into()).kind(),
@@ -55,7 +55,7 @@ fn a_server_that_knows_no_media_types_leaves_it_to_the_manifest() {
 }
 
 #[test]
-fn types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused() {
+fn meaningless_content_types_defer_to_the_manifest_and_contradicting_ones_are_refused() {
     let config = serde_json::json!({ "mediaType": "c", "digest": Digest::of(b"c"), "size": 1 });
     let image = |own: serde_json::Value| {
         let mut image = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": null });
@@ -99,7 +99,7 @@ fn types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_r
 }
 
 #[test]
-fn what_gos_encoder_leaves_empty_is_read_as_empty() {
+fn null_fields_of_gos_encoder_are_read_as_empty() {
     let digest = Digest::of(b"x");
     let text = format!(
         r#"{{"schemaVersion":2,"mediaType":"","config":{{"mediaType":null,"digest":"{digest}","size":1,"annotations":{{"n":1,"a":"b"}},"urls":null,"platform":{{"os":null,"architecture":"amd64"}}}},"layers":null,"annotations":{{"n":1}},"subject":null,"blobs":null}}"#
@@ -112,7 +112,7 @@ fn what_gos_encoder_leaves_empty_is_read_as_empty() {
 }
 
 #[test]
-fn an_entry_of_another_algorithm_may_stand_in_an_index_and_not_be_wanted() {
+fn an_index_may_have_an_entry_with_another_algorithm_that_is_not_selected() {
     let good = Digest::of(b"x");
     let entry = |digest: &str, architecture: &str| {
         serde_json::json!({ "mediaType": IMAGE, "digest": digest, "size": 1,
@@ -142,13 +142,13 @@ fn an_entry_of_another_algorithm_may_stand_in_an_index_and_not_be_wanted() {
 }
 
 #[test]
-fn parameters_of_a_media_type_are_left_out() {
+fn parameters_of_a_media_type_are_ignored() {
     let manifest = Manifest::new(format!("{IMAGE}; charset=utf-8"), "{}");
     assert_eq!((manifest.media_type(), manifest.kind()), (IMAGE, Kind::Image));
 }
 
 #[test]
-fn fuzz_any_manifest_is_refused_or_is_one_thing_and_bounded() {
+fn fuzz_any_manifest_is_refused_or_unambiguous_and_bounded() {
     let platform: [Platform; 1] = ["linux/arm64".parse().unwrap()];
     let types: Vec<&str> = ACCEPTED.split(", ").chain(["application/json"]).collect();
     crate::fuzz::each("manifests", |input| {

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_platform_is_named_with_those_that_are_there() {
+    fn a_missing_platform_is_named_with_the_existing_ones() {
         let error = index(OCI_INDEX).trim(&[platform("linux/amd64"), platform("linux/s390x")]).unwrap_err();
         assert_eq!(error.to_string(), "no linux/s390x: it has linux/amd64, linux/arm64");
         assert!(index(OCI_INDEX).select(&platform("unknown/unknown")).is_err(), "an attestation is no image");

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_right_is_looked_at_once_and_what_is_not_each_time() {
+    async fn correct_blobs_are_checked_once_and_wrong_ones_each_time() {
         let checked = CheckedBlobs::default();
         let asked = std::cell::Cell::new(0);
         let digest = Digest::of(b"a");

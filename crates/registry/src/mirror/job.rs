@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replaced_tag_is_named_by_its_digest_and_fits() {
+    fn the_tag_for_a_replaced_image_has_its_digest_and_fits() {
         let target: Reference = format!("h:1/a:{}", "t".repeat(128)).parse().unwrap();
         let manifest = Manifest::new("m", "{}");
         let content = Content {

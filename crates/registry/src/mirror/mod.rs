@@ -175,7 +175,7 @@ mod tests {
     fn is_send<T: Send>(_: T) {}
 
     #[test]
-    fn a_caller_may_spawn_everything() {
+    fn all_futures_are_send() {
         let mirror = Mirror::new(Client::builder().build().unwrap());
         let target = "h:1/a:b".parse().unwrap();
         is_send(mirror.plan(Vec::<Job>::new()));

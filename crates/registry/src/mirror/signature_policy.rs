@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_image_of_no_known_digest_is_refused() {
+    async fn an_image_without_a_known_digest_is_refused() {
         let mirror = Mirror::new(Client::builder().build().unwrap()).signature_policy(Arc::new(Anybody));
         let source: Reference = "h.example/a:1".parse().unwrap();
         let job = Arc::new(Job::new(source.clone(), source));

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_host_does_not_hold_up_another() {
+    fn a_host_without_free_slots_does_not_delay_another() {
         let slots = Slots::new(3, 1);
         let first = slots.take(&["a", "t"]).now_or_never().unwrap();
         let mut second = Box::pin(slots.take(&["a", "u"]));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_of_those_who_gave_up_come_back() {
+    fn slots_of_dropped_requests_are_released() {
         let slots = Slots::new(1, 1);
         let first = slots.take(&["a"]).now_or_never().unwrap();
         let mut waiting = Box::pin(slots.take(&["a"]));

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_registry_sends_us_into_no_network_whatever_the_name_led_to_before() {
+    fn a_public_registry_cannot_redirect_to_a_private_network() {
         let registry = "https://registry.example/";
         let guard = guard(registry, "93.184.216.34");
         guard.sent(&url(registry), &url("https://cdn.example/x"));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_inside_sends_us_inside_and_not_to_the_machines_credentials() {
+    fn a_private_registry_may_redirect_to_private_addresses_except_the_metadata_service() {
         for (registry, at) in [("https://harbor.corp/", "10.1.1.1"), ("https://10.1.1.1:5000/", "10.1.1.1")] {
             let guard = guard(registry, at);
             guard.sent(&url(registry), &url("https://minio.corp/x"));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_sent_us_to_are_the_users() {
+    fn a_name_without_a_redirect_is_the_users_own() {
         // For example a proxy's.
         let guard = guard("https://registry.example/", "93.184.216.34");
         assert!(passes(&guard, "proxy.corp", &["10.0.0.1"]));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_registrys_blobs_may_come_through_an_endpoint_inside() {
+    fn a_known_registrys_blobs_may_come_through_a_private_endpoint() {
         let ecr = &format!("https://{ECR}/");
         let guard = guard(ecr, "54.1.2.3");
         let bucket = "prod-starport-layer-bucket.s3.eu-west-1.amazonaws.com";

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_as_it_is_stays_and_what_is_compressed_is_unpacked_within_bounds() {
+    fn uncompressed_bodies_are_unchanged_and_compressed_ones_unpacked_up_to_a_limit() {
         let (plain, packed) = (b"{\"a\": 1}".to_vec(), gzip(b"{\"a\": 1}"));
         for encoding in ["gzip", "x-gzip", "GZIP"] {
             assert_eq!(decoded(&headers(encoding), packed.clone(), 100, is_json), plain);

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn other_hosts_are_fine_and_lesser_schemes_are_not() {
+    fn redirects_to_other_hosts_are_allowed_and_to_weaker_schemes_are_not() {
         let from = "https://registry.example/v2/";
         assert!(goes(from, "https://bucket.s3.amazonaws.com/x?sig=1"));
         assert!(goes(from, "/v2/a/blobs/uploads/1?_state=2"));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_calls_itself_http_is_asked_by_https() {
+    fn an_http_location_of_the_same_registry_is_requested_by_https() {
         let resolved = |from: &str, to: &str| resolve(&from.parse().unwrap(), to).unwrap().to_string();
         assert_eq!(
             resolved("https://harbor.corp/v2/", "http://harbor.corp/v2/u?x=1"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn private_addresses_are_not_reached_unless_the_user_named_them() {
+    fn private_addresses_are_only_reached_if_the_user_named_them() {
         for to in [
             "https://169.254.169.254/latest/meta-data",
             "https://10.0.0.1/",
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_store_beside_a_registry_by_http_may_speak_http_too() {
+    fn an_object_store_of_an_http_registry_may_use_http() {
         let from: Url = "http://harbor.corp/v2/a/blobs/x".parse().unwrap();
         let goes = |to: &str, is_plain, hosts: &[&str]| {
             resolve_blob(&from, to, &Plain { is_plain, hosts: hosts.to_vec() })
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_do_not_show_a_login_however_it_is_written() {
+    fn errors_do_not_show_a_login_in_any_spelling() {
         let asked: Url = "https://a/".parse().unwrap();
         let plain = Plain { is_plain: true, hosts: vec!["b"] };
         for to in [
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_taken_up_to_a_length() {
+    fn an_address_has_a_maximum_length() {
         let from: Url = "https://a/".parse().unwrap();
         let state = |length| format!("/v2/a/blobs/uploads/1?state={}", "x".repeat(length));
         assert!(resolve(&from, &state(47 << 10)).is_ok());
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzz_any_location_ends_at_a_safe_place_or_nowhere() {
+    fn fuzz_any_location_is_safe_or_refused() {
         let asked = [
             "https://registry.example/v2/",
             "https://10.1.2.3:5000/v2/",

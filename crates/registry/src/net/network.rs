@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_wrong_is_told_from_what_was_disturbed() {
+    fn permanent_errors_are_distinguished_from_transient_ones() {
         use rustls::Error as Tls;
         for (error, why) in [
             (Tls::InvalidCertificate(CertificateError::UnknownIssuer), Some(NoConnection::UnknownCa)),

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_a_header_tells_is_hidden() {
+    fn every_part_of_a_header_is_redacted() {
         let basic = HeaderValue::from_static("Basic QVdTOmh1bnRlcjI=");
         let said = "no login QVdTOmh1bnRlcjI= (AWS:hunter2)";
         assert_eq!(Secrets::of(Some(&basic)).hide(said), "no login *** (AWS:***)");

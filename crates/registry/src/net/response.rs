@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_errors_are_told_apart() {
+    fn errors_of_registries_are_classified() {
         let error = |code: &str, message: &str| {
             format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#)
         };
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn every_5xx_passes_but_what_is_not_spoken() {
+    fn every_5xx_is_transient_except_not_implemented() {
         for status in
             [408, 425, 499, 500, 502, 503, 504, 507, 508, 511, 520, 521, 523, 524, 525, 527, 530, 598, 599]
         {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_cannot_be_moved_is_known_by_each_registrys_words() {
+    fn an_immutable_tag_is_recognised_by_each_registrys_message() {
         let error = |code: &str, message: &str| {
             format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#)
         };
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_no_registrys_answer() {
+    fn an_html_page_is_not_a_registrys_reply() {
         let page = "\n<!DOCTYPE html><p>blocked by policy</p>";
         for status in [400, 401, 403, 405, 451] {
             assert!(matches!(kind(status, page), ErrorKind::Page { .. }), "{status}");

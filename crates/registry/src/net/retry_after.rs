@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzz_any_retry_after_is_a_wait_that_can_be_reckoned_with() {
+    fn fuzz_any_retry_after_is_a_representable_duration() {
         let policy = crate::RetryPolicy::default();
         crate::fuzz::each("waits", |input| {
             let Some(wait) = std::str::from_utf8(input).ok().and_then(wait) else { return false };

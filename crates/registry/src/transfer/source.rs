@@ -372,7 +372,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_known_by_its_first_byte() {
+    fn a_range_is_identified_by_its_first_byte() {
         assert_eq!(range_start("bytes 5-9/10"), Some(5));
         assert_eq!(range_start("bytes 18446744073709551615-9/*"), Some(u64::MAX));
         for text in
@@ -383,14 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_cannot_be_is_another_length() {
+    fn an_impossible_length_is_a_different_length() {
         assert_eq!(whole_length(5, 5, 0), 10);
         assert_eq!(whole_length(10, 5, 5), 10);
         assert_eq!(whole_length(u64::MAX - 2, 5, 0), u64::MAX);
     }
 
     #[test]
-    fn fuzz_any_content_range_begins_somewhere_or_nowhere() {
+    fn fuzz_any_content_range_has_a_start_or_none() {
         crate::fuzz::each("ranges", |input| {
             let Some(start) = std::str::from_utf8(input).ok().and_then(range_start) else { return false };
             assert!(whole_length(u64::MAX, start, start) >= u64::MAX - start);

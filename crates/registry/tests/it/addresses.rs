@@ -21,7 +21,7 @@ impl Lookup for Here {
 }
 
 #[test]
-fn a_token_service_may_send_us_on_within_its_host() {
+fn a_token_service_may_redirect_within_its_host() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         for status in [301, 302, 303, 307, 308] {
@@ -47,7 +47,7 @@ fn a_token_service_may_send_us_on_within_its_host() {
 }
 
 #[test]
-fn a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_a_login() {
+fn a_redirect_to_another_registry_is_read_anonymously_and_named_if_it_requires_a_login() {
     run(async {
         let image = image("a", &[bytes("l", 100)]);
         for auth in [Auth::Bearer(None), Auth::Bearer(Some("aws")), Auth::Basic("p".to_owned())] {
@@ -97,7 +97,7 @@ pub async fn fails_soon(builder: Builder, name: &str) -> NoConnection {
 }
 
 #[test]
-fn what_no_wait_mends_is_told_at_once() {
+fn permanent_errors_are_reported_at_once() {
     run(async {
         let fake = Fake::plain().await;
         assert_eq!(fails_soon(builder(), "127.0.0.1:1/r:1").await, NoConnection::Refused);
@@ -121,7 +121,7 @@ impl Lookup for Nobody {
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_told_soon() {
+fn an_unknown_host_name_is_reported_soon() {
     run(async {
         let builder = builder().lookup(Arc::new(Nobody));
         assert_eq!(fails_soon(builder, "registry.example/r:1").await, NoConnection::UnknownName);
@@ -129,7 +129,7 @@ fn a_name_that_nobody_knows_is_told_soon() {
 }
 
 #[test]
-fn an_object_store_beside_a_registry_by_http_is_read_and_another_one_is_named() {
+fn an_object_store_of_an_http_registry_is_read_and_another_one_is_named() {
     run(async {
         let image = image("a", &[bytes("l", 1_000)]);
         let target = Fake::plain().await;
@@ -172,7 +172,7 @@ fn an_object_store_beside_a_registry_by_http_is_read_and_another_one_is_named() 
 }
 
 #[test]
-fn a_chain_of_redirects_is_followed_however_it_is_spelled_and_one_without_an_end_is_given_up() {
+fn a_chain_of_redirects_is_followed_and_an_endless_one_is_an_error() {
     run(async {
         let image = image("a", &[bytes("l", 100)]);
         for (status, spelled) in

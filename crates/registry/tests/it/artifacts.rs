@@ -118,27 +118,27 @@ fn a_run_that_ends_at_any_moment_loses_no_artifact() {
 }
 
 #[test]
-fn nor_where_the_target_knows_no_referrers() {
+fn a_run_that_ends_loses_no_artifact_at_a_target_without_the_referrers_api() {
     run(ends_at_any_moment(false, false, false));
 }
 
 #[test]
-fn nor_where_it_is_the_source_that_is_asked() {
+fn a_run_that_ends_at_a_request_to_the_source_loses_no_artifact() {
     run(ends_at_any_moment(false, true, false));
 }
 
 #[test]
-fn nor_where_the_image_was_there_before() {
+fn a_run_that_ends_loses_no_artifact_of_an_existing_image() {
     run(ends_at_any_moment(true, false, true));
 }
 
 #[test]
-fn nor_where_the_image_was_there_before_at_a_target_that_knows_no_referrers() {
+fn a_run_that_ends_loses_no_artifact_of_an_existing_image_without_the_referrers_api() {
     run(ends_at_any_moment(false, false, true));
 }
 
 #[test]
-fn nothing_to_do_is_a_head_a_side_with_signatures_too() {
+fn nothing_to_do_costs_one_head_per_side_with_signatures_too() {
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);
@@ -162,7 +162,7 @@ fn nothing_to_do_is_a_head_a_side_with_signatures_too() {
 }
 
 #[test]
-fn a_source_whose_head_finds_nothing_is_asked_by_get_for_signatures_too() {
+fn signatures_are_read_by_get_at_a_source_whose_head_is_a_404() {
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);
@@ -174,7 +174,7 @@ fn a_source_whose_head_finds_nothing_is_asked_by_get_for_signatures_too() {
 }
 
 #[test]
-fn where_a_get_is_a_pull_none_is_spent_on_signatures_that_are_not_there() {
+fn no_counted_pull_is_used_for_missing_signatures() {
     run(async {
         let (source, target) = (Fake::plain().await, Fake::plain().await);
         source.store(|store| store.seed("r", "1", &image("a", &[bytes("l", 10)])));
@@ -200,7 +200,7 @@ fn an_image_without_artifacts_is_put_once() {
 }
 
 #[test]
-fn a_registry_that_does_not_work_at_the_moment_is_no_reason_to_leave_a_signature_out() {
+fn a_transient_failure_does_not_omit_a_signature() {
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);
@@ -217,7 +217,7 @@ fn a_registry_that_does_not_work_at_the_moment_is_no_reason_to_leave_a_signature
 }
 
 #[test]
-fn signatures_go_along_when_asked_for_and_a_refusal_is_a_warning() {
+fn requested_signatures_are_copied_and_a_refusal_is_a_warning() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let signature = images::image_of(images::OCI_IMAGE, "sig", &[bytes("s", 20)], Some(&image.manifest));
@@ -252,7 +252,7 @@ fn signatures_go_along_when_asked_for_and_a_refusal_is_a_warning() {
 }
 
 #[test]
-fn an_artifact_is_what_says_itself_what_it_is_about() {
+fn an_artifact_must_have_the_subject_itself() {
     run(async {
         let platform = image("amd64", &[bytes("l", 10)]);
         let index = index(&[(Some("linux/amd64"), platform.clone())]);

@@ -10,7 +10,7 @@ use crate::support::images::image;
 use crate::support::{Fake, Fault, Quirks, client, copy, only, run};
 
 #[test]
-fn artifacts_that_are_wanted_after_the_image_come_with_the_next_run() {
+fn artifacts_requested_after_the_image_are_copied_by_the_next_run() {
     run(async {
         for (remembers, has_referrers) in [(true, true), (true, false), (false, true), (false, false)] {
             let signed = signed();
@@ -43,7 +43,7 @@ fn artifacts_that_are_wanted_after_the_image_come_with_the_next_run() {
 }
 
 #[test]
-fn platforms_that_are_wanted_later_come_with_what_is_about_them() {
+fn platforms_requested_later_are_copied_with_their_artifacts() {
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);
@@ -62,7 +62,7 @@ fn platforms_that_are_wanted_later_come_with_what_is_about_them() {
 }
 
 #[test]
-fn a_source_that_does_not_answer_is_asked_again_by_the_next_run() {
+fn the_next_run_retries_a_source_that_did_not_answer() {
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);
@@ -85,7 +85,7 @@ fn a_source_that_does_not_answer_is_asked_again_by_the_next_run() {
 }
 
 #[test]
-fn a_target_that_refuses_an_artifact_is_not_offered_it_each_time() {
+fn an_artifact_that_the_target_refuses_is_not_sent_each_time() {
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);
@@ -99,7 +99,7 @@ fn a_target_that_refuses_an_artifact_is_not_offered_it_each_time() {
 }
 
 #[test]
-fn what_somebody_else_signed_at_the_target_is_left_as_it_is_and_what_we_put_there_is_renewed() {
+fn other_users_signatures_at_the_target_stay_and_our_own_are_updated() {
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);

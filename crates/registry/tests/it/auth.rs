@@ -47,7 +47,7 @@ fn a_hundred_first_requests_cost_one_challenge_and_one_token() {
 }
 
 #[test]
-fn a_registry_without_authorisation_is_asked_nothing_more() {
+fn a_registry_without_authentication_gets_no_further_request() {
     run(async {
         let fake = Fake::plain().await;
         fake.store(|store| store.seed("r", "1", &image("a", &[])));
@@ -76,7 +76,7 @@ fn tokens_are_kept_per_repository() {
 }
 
 #[test]
-fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
+fn a_refused_token_is_renewed_once_for_all_requests() {
     run(async {
         let fake = Fake::start(wants_token()).await;
         fake.store(|store| store.seed("r", "1", &image("a", &[])));
@@ -92,7 +92,7 @@ fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
 
 /// A request that took longer than its token's lifetime does not show that the next token is wrong.
 #[test]
-fn a_token_that_ran_out_on_the_way_is_no_refusal_of_the_next() {
+fn a_token_that_expired_during_a_request_is_not_a_refusal_of_the_next() {
     run(async {
         let fake = Fake::start(wants_token()).await;
         fake.store(|store| store.seed("r", "1", &small()));
@@ -109,7 +109,7 @@ fn a_token_that_ran_out_on_the_way_is_no_refusal_of_the_next() {
 }
 
 #[test]
-fn a_reply_that_is_no_token_and_a_password_that_has_run_out_are_each_got_over() {
+fn an_invalid_token_reply_and_an_expired_password_are_both_retried() {
     run(async {
         let passwords = Passwords::new("first");
         let token_password = Some("first".to_owned());
@@ -126,7 +126,7 @@ fn a_reply_that_is_no_token_and_a_password_that_has_run_out_are_each_got_over() 
 }
 
 #[test]
-fn a_route_prefix_is_part_of_path_and_scope() {
+fn a_routes_prefix_is_part_of_path_and_scope() {
     run(async {
         let fake = Fake::start(wants_token()).await;
         let image = image("a", &[]);
@@ -179,7 +179,7 @@ fn a_realm_at_a_private_address_gets_no_credentials() {
 }
 
 #[test]
-fn a_new_password_serves_all_repositories_that_ask_for_it_at_once() {
+fn a_new_password_is_used_by_all_waiting_repositories() {
     run(async {
         let quirks = Quirks { token_password: Some("old".to_owned()), ..wants_token() };
         let passwords = Passwords::new("old");
@@ -196,7 +196,7 @@ fn a_new_password_serves_all_repositories_that_ask_for_it_at_once() {
 }
 
 #[test]
-fn a_password_that_ends_while_blobs_are_looked_for_is_renewed() {
+fn a_password_that_expires_during_blob_checks_is_renewed() {
     run(async {
         let fake = Fake::start(Quirks { auth: Auth::Basic("old".to_owned()), ..Quirks::default() }).await;
         let image = image("a", &[bytes("l", 10)]);
@@ -214,7 +214,7 @@ fn a_password_that_ends_while_blobs_are_looked_for_is_renewed() {
 }
 
 #[test]
-fn an_expired_password_is_a_403_and_is_renewed_once_for_all() {
+fn an_expired_password_is_a_403_and_is_renewed_once_for_all_requests() {
     run(async {
         let passwords = Passwords::new("old");
         let (fake, client) = with(&passwords, wants("old")).await;
@@ -232,7 +232,7 @@ fn an_expired_password_is_a_403_and_is_renewed_once_for_all() {
 }
 
 #[test]
-fn a_stored_password_that_ran_out_before_the_first_request_is_renewed() {
+fn a_stored_password_that_expired_before_the_first_request_is_renewed() {
     run(async {
         // As after `docker login` on the day before: the challenge is answered with the stored password, and the reply is a 403.
         let passwords = Passwords::new("yesterday's");
@@ -252,7 +252,7 @@ fn a_stored_password_that_ran_out_before_the_first_request_is_renewed() {
 }
 
 #[test]
-fn an_expired_password_shows_at_a_head_too() {
+fn an_expired_password_is_detected_by_a_head_too() {
     run(async {
         let passwords = Passwords::new("old");
         let (fake, client) = with(&passwords, wants("old")).await;
@@ -266,7 +266,7 @@ fn an_expired_password_shows_at_a_head_too() {
 }
 
 #[test]
-fn a_password_that_expires_for_good_is_an_error_that_all_waiters_share() {
+fn a_password_that_cannot_be_renewed_is_one_error_for_all_waiting_requests() {
     run(async {
         let passwords = Passwords::new("wrong");
         let (fake, client) = with(&passwords, Quirks { ecr: false, ..wants("right") }).await;
@@ -284,7 +284,7 @@ fn a_password_that_expires_for_good_is_an_error_that_all_waiters_share() {
 }
 
 #[test]
-fn a_server_that_repeats_what_it_was_shown_makes_nobody_repeat_it() {
+fn a_secret_that_a_server_echoes_is_redacted() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let target = Fake::plain().await;

@@ -31,7 +31,7 @@ impl TagIndex for Bulk {
 }
 
 #[test]
-fn a_repository_is_asked_once_for_all_its_tags_and_the_rest_by_head() {
+fn tags_of_a_repository_are_listed_once_and_others_checked_by_head() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let (source, target) = (Fake::plain().await, Fake::plain().await);
@@ -104,7 +104,7 @@ fn counts(source: &str, target: &str) -> [String; 2] {
 }
 
 #[test]
-fn a_repository_that_is_not_there_has_none_of_its_tags_and_their_sources_are_read_at_once() {
+fn a_missing_repository_has_no_tags_and_its_sources_are_read_at_once() {
     run(async {
         let (source, target, _) = many().await;
         let mirror = Mirror::new(client());
@@ -118,7 +118,7 @@ fn a_repository_that_is_not_there_has_none_of_its_tags_and_their_sources_are_rea
 }
 
 #[test]
-fn each_tag_is_looked_for_where_the_repository_is_there_or_nobody_says_that_it_is_not() {
+fn each_tag_is_checked_unless_the_repository_is_known_to_be_missing() {
     run(async {
         let (source, target, images) = many().await;
         target.store(|store| store.seed("new", "other", &images[0]));
@@ -143,7 +143,7 @@ fn each_tag_is_looked_for_where_the_repository_is_there_or_nobody_says_that_it_i
 }
 
 #[test]
-fn a_source_is_asked_by_head_where_it_counts_pulls_or_an_earlier_run_was_here() {
+fn a_source_that_counts_pulls_or_was_read_before_is_checked_by_head() {
     run(async {
         let (source, target, images) = many().await;
         let counting = counting(&source);
@@ -159,7 +159,7 @@ fn a_source_is_asked_by_head_where_it_counts_pulls_or_an_earlier_run_was_here() 
 }
 
 #[test]
-fn a_source_that_fails_in_passing_or_for_good_when_it_is_read_at_once_is_told_from_one_that_is_not_there() {
+fn a_failing_source_is_distinguished_from_a_missing_one() {
     run(async {
         let (source, target, _) = many().await;
         source.on(Rule::new("GET", "/manifests/1", Fault::status(503)));

@@ -32,7 +32,7 @@ fn asking(
 }
 
 #[test]
-fn a_login_in_an_address_is_neither_repeated_nor_used() {
+fn a_login_in_an_address_is_neither_shown_nor_used() {
     run(async {
         let other = Fake::plain().await;
         let there = format!("http://user:secret@{}/v2/r/", other.host());
@@ -64,7 +64,7 @@ fn a_login_in_an_address_is_neither_repeated_nor_used() {
 }
 
 #[test]
-fn what_is_relative_is_so_to_the_address_that_answered() {
+fn relative_addresses_are_resolved_by_the_address_that_answered() {
     run(async {
         let (gateway, other) = (Fake::plain().await, Fake::plain().await);
         for tag in ["a", "b", "c"] {
@@ -102,7 +102,7 @@ fn what_is_relative_is_so_to_the_address_that_answered() {
 }
 
 #[test]
-fn a_401_that_does_not_say_what_is_wanted_is_explained_at_the_root_or_answered_by_the_login() {
+fn a_401_without_a_challenge_is_resolved_at_the_root_or_by_the_login() {
     run(async {
         let (image, target) = (image("a", &[bytes("l", 10)]), Fake::plain().await);
         for (at_root, login, succeeds) in [
@@ -142,7 +142,7 @@ fn a_401_that_does_not_say_what_is_wanted_is_explained_at_the_root_or_answered_b
 }
 
 #[test]
-fn a_403_that_says_what_is_wanted_is_answered_once() {
+fn a_403_with_a_challenge_is_answered_once() {
     run(async {
         let (image, target) = (image("a", &[bytes("l", 10)]), Fake::plain().await);
         for challenges in ["Bearer realm=\"https://odd.example/token\"", "Basic realm=\"x\""] {
@@ -211,7 +211,7 @@ fn challenges_of_every_spelling_are_answered() {
 }
 
 #[test]
-fn tokens_are_taken_in_many_forms_and_what_is_none_is_told_at_once_of_the_token_service() {
+fn many_forms_of_tokens_are_accepted_and_an_invalid_one_is_an_error_of_the_token_service() {
     run(async {
         let (image, target) = (image("a", &[bytes("l", 10)]), Fake::plain().await);
         let page = "<!doctype html><p>Please log in</p>";
@@ -262,7 +262,7 @@ fn tokens_are_taken_in_many_forms_and_what_is_none_is_told_at_once_of_the_token_
 }
 
 #[test]
-fn an_upload_that_begins_with_its_end_is_named() {
+fn an_upload_session_that_is_already_complete_is_named() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         for to in [None, Some("/v2/r/blobs/sha256:0")] {

@@ -36,7 +36,7 @@ fn kinds(checked: Checked) -> Vec<(Digest, DifferenceKind)> {
 }
 
 #[test]
-fn a_whole_image_is_read_once_and_its_bytes_only_where_that_is_asked_for() {
+fn an_image_is_read_back_once_and_its_bytes_only_on_request() {
     run(async {
         let whole = platforms();
         let target = target(&whole).await;
@@ -61,7 +61,7 @@ fn a_whole_image_is_read_once_and_its_bytes_only_where_that_is_asked_for() {
 }
 
 #[test]
-fn each_damage_is_named_by_the_digest_that_should_be_there() {
+fn each_damage_is_named_with_the_expected_digest() {
     run(async {
         let whole = platforms();
         let (first, common) = (Digest::of(&bytes("a", 300_000)), Digest::of(&bytes("common", 900)));
@@ -134,7 +134,7 @@ fn a_tag_that_is_absent_or_moved_is_a_difference_and_a_refusal_an_error() {
 }
 
 #[test]
-fn bytes_that_break_once_on_the_way_are_read_again() {
+fn bytes_corrupted_once_in_transit_are_read_again() {
     run(async {
         let whole = platforms();
         let target = target(&whole).await;
@@ -146,7 +146,7 @@ fn bytes_that_break_once_on_the_way_are_read_again() {
 }
 
 #[test]
-fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
+fn a_copy_with_another_read_back_fails_and_the_others_complete() {
     run(async {
         let (source, target) = pair(&image("a", &[bytes("l", 500)])).await;
         let other = image("b", &[bytes("m", 600)]);
@@ -205,7 +205,7 @@ impl BlobIndex for Bulk {
 }
 
 #[test]
-fn where_blobs_are_told_in_bulk_none_is_asked_for() {
+fn blobs_listed_in_bulk_are_not_requested_singly() {
     run(async {
         let whole = image("a", &[bytes("l", 500), bytes("m", 600)]);
         let target = target(&whole).await;

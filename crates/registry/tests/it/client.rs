@@ -11,7 +11,7 @@ use crate::support::images::{self, bytes};
 use crate::support::{Fake, Fault, Passwords, Quirks, builder, client, counting, location, reference, run};
 
 #[test]
-fn what_is_not_there_is_none() {
+fn missing_content_is_none() {
     run(async {
         let fake = Fake::plain().await;
         let client = client();
@@ -39,7 +39,7 @@ fn tags_come_page_by_page() {
 }
 
 #[test]
-fn a_list_of_tags_without_end_is_given_up() {
+fn an_endless_list_of_tags_is_an_error() {
     run(async {
         let fake = Fake::plain().await;
         for number in 0..2 {
@@ -73,7 +73,7 @@ fn redirects_to_other_schemes_and_private_addresses_are_refused() {
 }
 
 #[test]
-fn redirects_without_end_are_given_up() {
+fn endless_redirects_are_an_error() {
     run(async {
         let fake = Fake::plain().await;
         fake.on(Rule::new("GET", "/manifests/", location(307, "/v2/r/manifests/1")).times(99));
@@ -96,7 +96,7 @@ impl registry::Lookup for Names {
 }
 
 #[test]
-fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
+fn a_name_that_resolves_to_a_private_address_is_refused() {
     run(async {
         let there = "https://metadata.example/latest/meta-data".to_owned();
         let challenge = format!("Bearer realm=\"{there}\",service=\"x\"");
@@ -131,7 +131,7 @@ fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
 }
 
 #[test]
-fn what_is_too_large_is_not_read() {
+fn oversized_replies_are_not_read() {
     run(async {
         let fake = Fake::plain().await;
         let huge = "x".repeat(registry::size_limits::MANIFEST + 1);
@@ -171,7 +171,7 @@ fn a_manifest_of_another_digest_is_refused() {
 }
 
 #[test]
-fn a_small_blob_is_read_whole_or_not_at_all() {
+fn a_small_blob_is_read_completely_or_not_at_all() {
     run(async {
         let fake = Fake::plain().await;
         let content = bytes("c", 5_000);
@@ -200,7 +200,7 @@ fn limits_on_pulls_are_read_from_heads() {
 }
 
 #[test]
-fn a_registry_that_is_away_for_a_moment_is_waited_for() {
+fn a_registry_that_is_unavailable_for_a_moment_is_retried() {
     run(async {
         let fake = Fake::plain().await;
         let image = images::image("a", &[]);
@@ -211,7 +211,7 @@ fn a_registry_that_is_away_for_a_moment_is_waited_for() {
 }
 
 #[test]
-fn a_registry_that_does_not_answer_is_given_up() {
+fn a_registry_that_does_not_answer_is_an_error() {
     run(async {
         let fake = Fake::plain().await;
         fake.on(Rule::new("GET", "/manifests/", Fault::Hang).times(99));
@@ -237,7 +237,7 @@ fn retagging_moves_no_blob() {
 }
 
 #[test]
-fn referrers_come_by_the_api_or_by_the_tag_that_stands_in_for_it() {
+fn referrers_are_read_from_the_api_or_from_the_fallback_tag() {
     run(async {
         let image = images::image("a", &[]);
         let signature = images::image_of(images::OCI_IMAGE, "s", &[], Some(&image.manifest));

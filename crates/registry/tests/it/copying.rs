@@ -10,7 +10,7 @@ use crate::support::images::{self, TestImage, bytes, image, index, two_platforms
 use crate::support::{Fault, client, copy, only, pair, run, whole};
 
 #[test]
-fn a_cold_copy_asks_no_more_than_it_must_and_a_warm_one_two_heads() {
+fn a_first_copy_sends_only_needed_requests_and_a_second_one_two_heads() {
     run(async {
         let image = image("a", &[bytes("l1", 300_000), bytes("l2", 10)]);
         let (source, target) = pair(&image).await;
@@ -48,7 +48,7 @@ fn all_platforms_are_copied_byte_for_byte() {
 }
 
 #[test]
-fn one_platform_is_its_own_manifest_and_a_warm_run_reads_no_index() {
+fn one_platform_is_its_own_manifest_and_a_second_run_reads_no_index() {
     run(async {
         let index = two_platforms();
         let arm64 = index.children[2].clone();
@@ -71,7 +71,7 @@ fn one_platform_is_its_own_manifest_and_a_warm_run_reads_no_index() {
 }
 
 #[test]
-fn a_lost_mapping_costs_one_look_and_no_transfer() {
+fn a_lost_mapping_costs_one_read_and_no_transfer() {
     run(async {
         let index = two_platforms();
         let (source, target) = pair(&index).await;
@@ -112,7 +112,7 @@ fn several_platforms_are_a_trimmed_index_without_dangling_attestations() {
 }
 
 #[test]
-fn a_platform_that_is_not_there_is_an_error_that_names_those_that_are() {
+fn a_missing_platform_is_an_error_with_the_existing_ones() {
     run(async {
         let (source, target) = pair(&two_platforms()).await;
         let job =
@@ -142,7 +142,7 @@ fn a_single_image_of_another_platform_is_refused_before_its_tag_is_put() {
 }
 
 #[test]
-fn children_that_the_target_has_are_not_read_again() {
+fn existing_children_at_the_target_are_not_read_again() {
     run(async {
         let index = two_platforms();
         let (source, target) = pair(&index).await;
@@ -155,7 +155,7 @@ fn children_that_the_target_has_are_not_read_again() {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_where_it_was() {
+fn an_interrupted_run_is_continued() {
     run(async {
         let image = image("a", &[bytes("l1", 30_000), bytes("l2", 20_000)]);
         let (source, target) = pair(&image).await;
@@ -169,7 +169,7 @@ fn an_interrupted_run_goes_on_where_it_was() {
 }
 
 #[test]
-fn events_tell_the_whole_story() {
+fn events_report_every_step() {
     run(async {
         let image = image("a", &[bytes("l", 600_000)]);
         let (source, target) = pair(&image).await;
@@ -209,7 +209,7 @@ fn one_slot_is_enough_for_everything() {
 }
 
 #[test]
-fn an_upload_that_waits_for_its_turn_does_not_stall() {
+fn a_queued_upload_does_not_time_out() {
     run(async {
         let layers: Vec<Vec<u8>> = (0..3).map(|layer| bytes(&format!("l{layer}"), 1_000)).collect();
         let (source, target) = pair(&image("a", &layers)).await;
@@ -236,7 +236,7 @@ fn an_upload_that_waits_for_its_turn_does_not_stall() {
 }
 
 #[test]
-fn a_manifest_that_lies_about_its_parts_is_refused() {
+fn a_manifest_with_wrong_sizes_or_types_is_refused() {
     run(async {
         let honest = image("a", &[bytes("l", 1_000)]);
         for (what, field) in [("digest", "\"size\":1000"), ("size", "\"size\":999")] {

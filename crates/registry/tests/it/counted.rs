@@ -42,7 +42,7 @@ impl SignaturePolicy for Signed {
 }
 
 #[test]
-fn where_nothing_is_there_nothing_is_read() {
+fn missing_signatures_are_not_read() {
     run(async {
         for referrers in [true, false] {
             let (hub, target) = (hub(referrers, 100).await, Fake::plain().await);
@@ -67,7 +67,7 @@ fn where_nothing_is_there_nothing_is_read() {
 }
 
 #[test]
-fn a_tag_that_a_registry_reads_as_the_digest_in_it_is_no_signature() {
+fn a_tag_that_a_registry_reads_as_its_digest_is_not_a_signature() {
     run(async {
         for counts in [true, false] {
             let hub = hub(false, 100).await;
@@ -88,7 +88,7 @@ fn a_tag_that_a_registry_reads_as_the_digest_in_it_is_no_signature() {
 }
 
 #[test]
-fn signatures_that_are_copied_are_counted_before_and_read_once() {
+fn copied_signatures_are_counted_before_and_read_once() {
     run(async {
         for referrers in [true, false] {
             let signed = signed();
@@ -122,7 +122,7 @@ fn signatures_that_are_copied_are_counted_before_and_read_once() {
 }
 
 #[test]
-fn signatures_of_an_image_that_is_there_are_counted_too() {
+fn signatures_of_an_existing_image_are_counted_too() {
     run(async {
         let signed = signed();
         let (hub, target) = (hub(true, 100).await, Fake::plain().await);
@@ -143,7 +143,7 @@ fn signatures_of_an_image_that_is_there_are_counted_too() {
 }
 
 #[test]
-fn a_signature_that_is_verified_is_counted_and_what_was_left_before_is_told() {
+fn a_verified_signature_is_counted_and_the_pulls_left_before_are_reported() {
     run(async {
         let signed = signed();
         let (hub, target) = (hub(true, 100).await, Fake::plain().await);
@@ -171,7 +171,7 @@ fn a_signature_that_is_verified_is_counted_and_what_was_left_before_is_told() {
 }
 
 #[test]
-fn an_image_whose_signatures_are_too_many_pulls_is_not_begun() {
+fn an_image_with_too_many_signature_pulls_is_not_started() {
     run(async {
         let signed = signed();
         let (hub, target) = (hub(true, 4).await, Fake::plain().await);

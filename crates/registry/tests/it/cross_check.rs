@@ -95,7 +95,7 @@ impl Drop for DockerRegistry {
 }
 
 #[test]
-fn cross_check_images_and_indexes_arrive_whole() {
+fn cross_check_images_and_indexes_are_complete() {
     let Some(program) = program() else { return };
     run(async {
         let (source, target) = (DockerRegistry::start(&program).await, DockerRegistry::start(&program).await);

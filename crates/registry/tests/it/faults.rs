@@ -239,7 +239,7 @@ struct Count {
 }
 
 #[test]
-fn any_fault_is_survived_or_named() {
+fn any_fault_ends_in_a_complete_copy_or_a_named_error() {
     let (wanted, fired_at_least) = if std::env::var_os("SOAK").is_some() { (63, 60) } else { (2, 1) };
     let began = Instant::now();
     let mut seeds = base_seed();
@@ -284,7 +284,7 @@ fn control_rounds_without_verification_fail() {
 }
 
 #[test]
-fn the_control_shows_that_corruption_would_be_seen() {
+fn the_control_shows_that_corruption_is_detected() {
     // A target that verifies nothing, and bytes that are changed after our digest check: the checks of the rounds above must detect
     // them.
     run(async {

@@ -46,7 +46,7 @@ async fn hanging(method: &'static str, path: &str) -> Fake {
 }
 
 #[test]
-fn a_request_is_tried_for_as_long_as_patience_lasts_and_not_as_often_as_it_may_be() {
+fn a_request_is_retried_until_its_time_limit_and_not_by_count() {
     run(async {
         let fake = hanging("HEAD", "/manifests/").await;
         stalled(client().head(&fake.name("r:1"))).await;
@@ -71,7 +71,7 @@ fn a_request_is_tried_for_as_long_as_patience_lasts_and_not_as_often_as_it_may_b
 const TOGETHER: usize = 6;
 
 #[test]
-fn many_requests_together_are_given_up_as_soon_as_one() {
+fn simultaneous_requests_fail_as_soon_as_one() {
     run(async {
         let fake = hanging("HEAD", "/manifests/").await;
         let (client, name) = (client(), fake.name("r:1"));
@@ -83,7 +83,7 @@ fn many_requests_together_are_given_up_as_soon_as_one() {
 }
 
 #[test]
-fn a_registry_that_is_always_busy_is_given_up_once_and_not_by_each_request_in_turn() {
+fn an_always_busy_registry_fails_once_for_all_requests() {
     run(async {
         let fake = Fake::plain().await;
         fake.store(|store| store.seed("r", "1", &small()));
@@ -110,7 +110,7 @@ fn a_registry_that_is_always_busy_is_given_up_once_and_not_by_each_request_in_tu
 }
 
 #[test]
-fn a_list_whose_end_does_not_come_is_given_up() {
+fn a_list_without_a_last_page_is_an_error() {
     run(async {
         let fake = Fake::plain().await;
         for tag in 0..20 {
@@ -122,7 +122,7 @@ fn a_list_whose_end_does_not_come_is_given_up() {
 }
 
 #[test]
-fn a_copy_from_a_source_or_to_a_target_that_says_nothing_ends() {
+fn a_copy_from_a_silent_source_or_to_a_silent_target_ends() {
     let image = images::image("a", &[bytes("l", 500_000)]);
     for (method, path, at_source) in [
         ("GET", "/blobs/", true),
@@ -145,7 +145,7 @@ fn a_copy_from_a_source_or_to_a_target_that_says_nothing_ends() {
 }
 
 #[test]
-fn what_is_pushed_from_memory_is_given_up_where_nothing_moves() {
+fn a_stalled_push_from_memory_is_an_error() {
     run(async {
         for content in [bytes("sbom", 70_000), Vec::new()] {
             let fake = hanging("PUT", "/blobs/uploads/").await;

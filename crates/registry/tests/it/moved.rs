@@ -11,7 +11,7 @@ use crate::support::images::{bytes, image, two_platforms};
 use crate::support::{Fake, Fault, builder, client, copy, only, pair, run, whole};
 
 #[test]
-fn a_tag_that_somebody_else_moved_is_shown_and_can_be_kept() {
+fn a_tag_moved_by_others_is_shown_and_can_be_kept() {
     run(async {
         let (image, other) = (image("a", &[]), image("other", &[bytes("o", 10)]));
         let (source, target) = pair(&image).await;
@@ -53,7 +53,7 @@ fn a_lock_decides_and_a_moved_tag_is_reported() {
 }
 
 #[test]
-fn a_lock_that_asks_for_something_else_than_the_source_gives_is_an_error() {
+fn a_lock_with_another_digest_than_the_sources_is_an_error() {
     run(async {
         let index = two_platforms();
         let (source, target) = pair(&index).await;
@@ -69,7 +69,7 @@ fn a_lock_that_asks_for_something_else_than_the_source_gives_is_an_error() {
 }
 
 #[test]
-fn upstream_may_be_out_of_reach_if_the_target_is_what_the_lock_says() {
+fn an_unreachable_source_is_no_error_if_the_target_has_the_locked_digest() {
     run(async {
         let image = image("a", &[]);
         let target = Fake::plain().await;
@@ -91,7 +91,7 @@ fn upstream_may_be_out_of_reach_if_the_target_is_what_the_lock_says() {
 }
 
 #[test]
-fn a_source_that_is_away_is_not_waited_for_and_one_that_refuses_is_no_success() {
+fn an_unreachable_source_is_not_retried_for_long_and_a_refusal_is_an_error() {
     run(async {
         let image = image("a", &[]);
         let cases = [
@@ -119,7 +119,7 @@ fn a_source_that_is_away_is_not_waited_for_and_one_that_refuses_is_no_success() 
 }
 
 #[test]
-fn without_a_lock_it_is_enough_that_the_last_run_asked() {
+fn without_a_lock_the_last_runs_result_is_enough() {
     run(async {
         let index = two_platforms();
         let (source, target) = pair(&index).await;
@@ -140,7 +140,7 @@ fn without_a_lock_it_is_enough_that_the_last_run_asked() {
 }
 
 #[test]
-fn a_registry_that_never_answers_is_asked_by_all_at_once() {
+fn a_registry_that_never_answers_is_tried_in_parallel() {
     run(async {
         let (source, target) = (Fake::plain().await, Fake::plain().await);
         source.on(Rule::new("*", "", Fault::Hang).times(999));
@@ -156,7 +156,7 @@ fn a_registry_that_never_answers_is_asked_by_all_at_once() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_named() {
+fn a_missing_source_is_named() {
     run(async {
         let (source, target) = (Fake::plain().await, Fake::plain().await);
         let error =

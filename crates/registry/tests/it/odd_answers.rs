@@ -14,7 +14,7 @@ use crate::support::odd::{ODD, answer, copied_by, header, odd, plainly};
 use crate::support::{Fake, Fault, Passwords, TestImage, builder, copied, copy, pair, reply, run, whole};
 
 #[test]
-fn a_refused_head_is_asked_by_get_whatever_type_its_empty_body_has() {
+fn a_refused_head_is_repeated_by_get_whatever_its_content_type() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         for status in [400, 401, 403, 405, 406, 501] {
@@ -32,7 +32,7 @@ fn a_refused_head_is_asked_by_get_whatever_type_its_empty_body_has() {
 }
 
 #[test]
-fn a_registry_that_shows_nobody_anything_and_challenges_at_its_root_alone_is_shown_the_login() {
+fn a_registry_that_only_challenges_at_its_root_gets_the_login() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         for status in [403, 404] {
@@ -61,7 +61,7 @@ fn a_registry_that_shows_nobody_anything_and_challenges_at_its_root_alone_is_sho
 }
 
 #[test]
-fn a_scope_that_the_challenge_names_is_asked_for_too() {
+fn a_scope_of_the_challenge_is_requested_too() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let digest = image.digest();
@@ -84,7 +84,7 @@ fn a_scope_that_the_challenge_names_is_asked_for_too() {
 }
 
 #[test]
-fn a_range_that_is_refused_or_answered_with_another_one_is_made_up_for_by_the_whole() {
+fn a_refused_or_wrong_range_is_replaced_by_the_whole_blob() {
     run(async {
         let image = image("a", &[bytes("l", 300_000)]);
         let part = |at: usize, of: &[u8]| {
@@ -144,7 +144,7 @@ fn a_range_that_is_refused_or_answered_with_another_one_is_made_up_for_by_the_wh
 }
 
 #[test]
-fn what_is_too_large_for_whoever_stands_before_the_registry_is_said_once() {
+fn a_body_too_large_for_a_proxy_is_one_clear_error() {
     run(async {
         let image = image("a", &[bytes("l", 5_000)]);
         let page = "<html><head><title>413 Request Entity Too Large</title></head></html>";
@@ -162,7 +162,7 @@ fn what_is_too_large_for_whoever_stands_before_the_registry_is_said_once() {
 }
 
 #[test]
-fn a_session_that_is_not_found_is_begun_anew() {
+fn a_missing_upload_session_is_started_again() {
     run(async {
         let image = image("a", &[bytes("l", 5_000)]);
         let answers = [
@@ -180,7 +180,7 @@ fn a_session_that_is_not_found_is_begun_anew() {
 }
 
 #[test]
-fn an_upload_that_is_called_created_is_one_all_the_same() {
+fn an_upload_answered_with_created_is_complete() {
     run(async {
         let image = image("a", &[bytes("l", 5_000)]);
         let (source, target) = pair(&image).await;
@@ -191,7 +191,7 @@ fn an_upload_that_is_called_created_is_one_all_the_same() {
 }
 
 #[test]
-fn a_limit_that_is_called_a_refusal_is_waited_for() {
+fn a_rate_limit_reported_as_a_refusal_is_retried() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let github =
@@ -214,7 +214,7 @@ fn a_limit_that_is_called_a_refusal_is_waited_for() {
 }
 
 #[test]
-fn a_token_service_that_is_out_of_reach_is_the_one_that_is_named() {
+fn an_unreachable_token_service_is_named() {
     run(async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let nobody = listener.local_addr().unwrap().to_string();
@@ -241,7 +241,7 @@ fn repeated(child: &TestImage, times: usize, size: usize) -> TestImage {
 }
 
 #[test]
-fn what_indexes_name_again_and_again_is_read_and_looked_for_once() {
+fn repeated_entries_of_indexes_are_read_once() {
     run(async {
         let mut top = image("a", &[bytes("l", 10)]);
         for _ in 0..3 {
@@ -260,7 +260,7 @@ fn what_indexes_name_again_and_again_is_read_and_looked_for_once() {
 }
 
 #[test]
-fn manifests_that_are_too_large_together_are_not_read() {
+fn manifests_with_a_too_large_total_are_not_read() {
     run(async {
         let images: Vec<_> = (0..10).map(|at| image(&at.to_string(), &[])).collect();
         let mut entries = Vec::new();
@@ -280,7 +280,7 @@ fn manifests_that_are_too_large_together_are_not_read() {
 }
 
 #[test]
-fn a_list_without_end_is_given_up_before_it_fills_the_memory() {
+fn an_endless_list_is_an_error_before_it_fills_the_memory() {
     run(async {
         let asked = Arc::new(AtomicUsize::new(0));
         let pages = Arc::clone(&asked);
@@ -305,7 +305,7 @@ fn a_list_without_end_is_given_up_before_it_fills_the_memory() {
 }
 
 #[test]
-fn what_a_server_says_is_read_in_whatever_form_it_says_it() {
+fn errors_in_every_form_are_read() {
     run(async {
         let packed = {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 #[test]
-fn pulls_that_are_not_left_are_not_begun() {
+fn no_copy_starts_without_enough_pulls_left() {
     run(async {
         let hub = Fake::start(Quirks { pulls_left: Some(1), ..Quirks::default() }).await;
         let (other, target) = (Fake::plain().await, Fake::plain().await);
@@ -78,7 +78,7 @@ fn one_image_under_many_names_is_one_pull() {
 }
 
 #[test]
-fn pulls_that_just_suffice_are_enough() {
+fn exactly_enough_pulls_are_enough() {
     run(async {
         let index = two_platforms();
         let hub = Fake::start(Quirks { pulls_left: Some(6), ..Quirks::default() }).await;
@@ -100,7 +100,7 @@ fn pulls_that_just_suffice_are_enough() {
 }
 
 #[test]
-fn a_plan_costs_its_pulls_once_however_often_it_is_made() {
+fn a_repeated_plan_costs_its_pulls_once() {
     run(async {
         let index = two_platforms();
         let hub = Fake::start(Quirks { pulls_left: Some(2), ..Quirks::default() }).await;
@@ -126,7 +126,7 @@ fn a_plan_costs_its_pulls_once_however_often_it_is_made() {
 }
 
 #[test]
-fn a_pull_is_saved_where_the_mapping_knows_the_manifest() {
+fn a_manifest_in_the_mapping_costs_no_pull() {
     run(async {
         let index = two_platforms();
         let (source, target) = pair(&index).await;
@@ -140,7 +140,7 @@ fn a_pull_is_saved_where_the_mapping_knows_the_manifest() {
 }
 
 #[test]
-fn images_in_ecr_mode_are_put_no_faster_than_the_quota() {
+fn images_are_put_to_ecr_no_faster_than_the_quota() {
     run(async {
         let (source, target) =
             (Fake::plain().await, Fake::start(Quirks { ecr: true, ..Quirks::default() }).await);
@@ -186,7 +186,7 @@ async fn throttled(target: &Fake, images: usize, mirror: &Mirror) -> (Fake, u64)
 }
 
 #[test]
-fn three_in_ten_replies_are_429_and_everything_arrives_as_often_as_it_must() {
+fn with_three_in_ten_replies_429_everything_is_copied_once() {
     let images = if std::env::var_os("SOAK").is_some() { 25 } else { 4 };
     run(async {
         let cases = [(true, true), (true, false), (false, true), (false, false)];
@@ -221,7 +221,7 @@ fn assert_never_more_than_ten_images_a_second(target: &Fake) {
 }
 
 #[test]
-fn the_codes_of_proxies_pass_at_every_place_that_is_asked() {
+fn status_codes_of_proxies_are_retried_at_every_request() {
     run(async {
         let index = two_platforms();
         let signature = images::image_of(images::OCI_IMAGE, "s", &[bytes("s", 20)], Some(&index.manifest));

@@ -2,41 +2,41 @@
 //!
 //! | behaviour | test |
 //! |---|---|
-//! | 201 on PATCH, a stale `Range`, parts of at least 5 MiB | `no_patch_is_ever_sent_and_every_put_says_its_length` |
-//! | 416 on byte 0 sent again | `a_broken_upload_begins_a_new_session` |
-//! | a blob of zero bytes is a 400 | `an_empty_blob_is_refused_by_name_and_never_sent` |
+//! | 201 on PATCH, a stale `Range`, parts of at least 5 MiB | `no_patch_is_sent_and_every_put_has_its_length` |
+//! | 416 on byte 0 sent again | `a_broken_upload_starts_a_new_session` |
+//! | a blob of zero bytes is a 400 | `an_empty_blob_is_a_named_error_and_never_sent` |
 //! | no `Location` on a manifest's PUT | all: the fake registry never sends one; e2e `manifest_puts_without_a_location` |
 //! | `mediaType` is required; 405 UNSUPPORTED for invalid manifests | `a_manifest_without_media_type_is_refused_with_ecrs_reason` |
 //! | an index needs its children | `children_are_put_by_digest_before_their_index` |
-//! | NAME_UNKNOWN, or a dropped push, if the repository is missing | `a_missing_repository_is_named_and_nothing_is_sent`, `a_push_that_is_dropped_ends_by_name` |
-//! | an immutable tag is a 400, also with the same digest | `an_immutable_tag_with_the_same_digest_is_a_success` |
-//! | an expired token is a 403 | `an_expired_password_is_a_403_and_is_renewed_once_for_all`, `an_expired_password_shows_at_a_head_too` |
-//! | HEAD is a 400 without a body | `a_head_that_is_a_bare_400_is_asked_again_by_get` |
+//! | NAME_UNKNOWN, or a dropped push, if the repository is missing | `a_missing_repository_is_named_and_nothing_is_sent`, `a_dropped_push_is_a_named_error` |
+//! | an immutable tag is a 400, also with the same digest | `an_immutable_tag_with_the_same_digest_succeeds` |
+//! | an expired token is a 403 | `an_expired_password_is_a_403_and_is_renewed_once_for_all_requests`, `an_expired_password_is_detected_by_a_head_too` |
+//! | HEAD is a 400 without a body | `a_bare_400_of_a_head_is_repeated_by_get` |
 //! | blobs at another host, which rejects an `Authorization` | `blobs_at_another_host_are_read_without_our_credentials` |
-//! | ECR Public: HEAD of a blob is a 401 | `a_source_that_forbids_head_of_blobs_is_never_asked_so` |
-//! | a mount is a 202 unless a manifest refers to the blob | `a_mount_waits_for_the_manifest_that_names_the_blob`, `the_session_of_a_refused_mount_is_used` |
-//! | BLOB_UNKNOWN right after the upload | `a_blob_that_the_registry_does_not_see_yet_is_waited_for` |
-//! | 429 TOOMANYREQUESTS, ThrottlingException as a 400 | `throttling_by_any_of_its_names_is_waited_out` |
-//! | the first pull through a cache must be by tag | `a_source_that_answers_a_digest_only_after_its_tag_is_asked_for_the_tag` |
+//! | ECR Public: HEAD of a blob is a 401 | `a_source_that_forbids_head_of_blobs_gets_none` |
+//! | a mount is a 202 unless a manifest refers to the blob | `a_mount_waits_for_the_manifest_that_refers_to_the_blob`, `the_session_of_a_refused_mount_is_used` |
+//! | BLOB_UNKNOWN right after the upload | `a_blob_that_is_not_visible_yet_is_retried` |
+//! | 429 TOOMANYREQUESTS, ThrottlingException as a 400 | `every_form_of_throttling_is_retried` |
+//! | the first pull through a cache must be by tag | `a_source_that_only_serves_a_digest_after_its_tag_is_read_by_tag` |
 //!
 //! And the scenarios of a user (`it` is this program, `e2e` the real binary's tests, `xtask` its own):
 //!
 //! | scenario | test |
 //! |---|---|
-//! | 1 a first run in an empty account: complete at once | e2e `the_demo_brings_everything_and_a_second_run_has_nothing_to_do` |
-//! | 2 a run with nothing to do: no pull, no PUT, no container client | the same; it `a_cold_copy_asks_no_more_than_it_must_and_a_warm_one_two_heads` |
+//! | 1 a first run in an empty account: complete at once | e2e `the_demo_copies_everything_and_a_second_run_has_nothing_to_do` |
+//! | 2 a run with nothing to do: no pull, no PUT, no container client | the same; it `a_first_copy_sends_only_needed_requests_and_a_second_one_two_heads` |
 //! | 3 a source's tag has moved | e2e `a_lock_holds_the_digests_until_it_is_updated`; it `a_lock_decides_and_a_moved_tag_is_reported` |
-//! | 4 fewer pulls left than needed | e2e `pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_nobody_else_from_it`; it `pulls_that_are_not_left_are_not_begun` |
-//! | 5 three in ten replies are 429, ten images a second | it `three_in_ten_replies_are_429_and_everything_arrives_as_often_as_it_must`, `images_in_ecr_mode_are_put_no_faster_than_the_quota` |
-//! | 6 a connection cut in the middle of a layer | it `a_broken_download_goes_on_inside_the_same_upload`, `a_broken_upload_begins_a_new_session`, `events_tell_the_whole_story` |
-//! | 7 an immutable repository | it `an_immutable_tag_with_the_same_digest_is_a_success` |
-//! | 8 a token that expires during a run | it `an_expired_password_is_a_403_and_is_renewed_once_for_all`; e2e `registry_tokens_that_expire_in_the_middle` |
-//! | 9 mounts | it `a_mount_waits_for_the_manifest_that_names_the_blob`, `shared_blobs_are_fetched_once_and_mounted`, `the_session_of_a_refused_mount_is_used` |
-//! | 10 BLOB_UNKNOWN for a while | it `a_blob_that_the_registry_does_not_see_yet_is_waited_for`; e2e `layers_that_manifests_see_late` |
-//! | 11 a runtime whose inputs have not changed | xtask `a_build_reaches_the_registry_once_and_is_never_done_again`, `each_input_changes_the_key_and_nothing_else_does` |
+//! | 4 fewer pulls left than needed | e2e `too_few_pulls_are_reported_before_any_transfer_and_do_not_stop_other_images`; it `no_copy_starts_without_enough_pulls_left` |
+//! | 5 three in ten replies are 429, ten images a second | it `with_three_in_ten_replies_429_everything_is_copied_once`, `images_are_put_to_ecr_no_faster_than_the_quota` |
+//! | 6 a connection cut in the middle of a layer | it `a_broken_download_is_resumed_in_the_same_upload`, `a_broken_upload_starts_a_new_session`, `events_report_every_step` |
+//! | 7 an immutable repository | it `an_immutable_tag_with_the_same_digest_succeeds` |
+//! | 8 a token that expires during a run | it `an_expired_password_is_a_403_and_is_renewed_once_for_all_requests`; e2e `registry_tokens_that_expire_during_a_run` |
+//! | 9 mounts | it `a_mount_waits_for_the_manifest_that_refers_to_the_blob`, `shared_blobs_are_fetched_once_and_mounted`, `the_session_of_a_refused_mount_is_used` |
+//! | 10 BLOB_UNKNOWN for a while | it `a_blob_that_is_not_visible_yet_is_retried`; e2e `layers_visible_late_to_manifests` |
+//! | 11 a runtime whose inputs have not changed | xtask `a_build_is_pushed_once_and_never_repeated`, `only_inputs_change_the_key` |
 //! | 12 a forced rebuild that fails | e2e `a_forced_rebuild_moves_the_runtime_and_keeps_the_old_build_and_a_failed_one_keeps_the_runtime` |
 //! | 13 repositories of others after destroy-images | e2e `destroy_images_removes_what_it_created_and_nothing_else` |
-//! | 14 a second grid in the account | e2e `two_grids_share_an_account_and_destroying_one_leaves_the_other_whole` |
+//! | 14 a second grid in the account | e2e `destroying_one_of_two_grids_in_an_account_leaves_the_other_complete` |
 //! | 15 a layer of many gigabytes | it `memory_is_bounded_whatever_a_layers_size` |
 
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl BlobIndex for Bulk {
 }
 
 #[test]
-fn no_patch_is_ever_sent_and_every_put_says_its_length() {
+fn no_patch_is_sent_and_every_put_has_its_length() {
     // 201 on PATCH, a stale Range, parts under 5 MiB: none of it can happen without PATCH. The fake registry fails this test on a
     // PATCH and on a PUT without Content-Length.
     run(async {
@@ -81,7 +81,7 @@ fn no_patch_is_ever_sent_and_every_put_says_its_length() {
 }
 
 #[test]
-fn a_broken_upload_begins_a_new_session() {
+fn a_broken_upload_starts_a_new_session() {
     // The fake registry answers 416 to a second PUT into one session, like ECR if byte 0 is sent again.
     run(async {
         let image = small();
@@ -107,7 +107,7 @@ fn an_upload_whose_reply_was_lost_is_not_sent_again() {
 }
 
 #[test]
-fn an_empty_blob_is_refused_by_name_and_never_sent() {
+fn an_empty_blob_is_a_named_error_and_never_sent() {
     run(async {
         let image = images::image("empty", &[Vec::new()]);
         let source = source(&image).await;
@@ -122,7 +122,7 @@ fn an_empty_blob_is_refused_by_name_and_never_sent() {
 }
 
 #[test]
-fn other_registries_take_an_empty_blob() {
+fn other_registries_accept_an_empty_blob() {
     run(async {
         let image = images::image("empty", &[Vec::new()]);
         let (source, target) = (source(&image).await, Fake::plain().await);
@@ -184,7 +184,7 @@ fn a_missing_repository_is_named_and_nothing_is_sent() {
 }
 
 #[test]
-fn a_push_that_is_dropped_ends_by_name() {
+fn a_dropped_push_is_a_named_error() {
     run(async {
         let source = source(&small()).await;
         let (target, mirror) = ecr(&["r"], Quirks::default()).await;
@@ -197,7 +197,7 @@ fn a_push_that_is_dropped_ends_by_name() {
 }
 
 #[test]
-fn an_immutable_tag_with_the_same_digest_is_a_success() {
+fn an_immutable_tag_with_the_same_digest_succeeds() {
     run(async {
         let image = small();
         let source = source(&image).await;
@@ -215,7 +215,7 @@ fn an_immutable_tag_with_the_same_digest_is_a_success() {
 }
 
 #[test]
-fn a_head_that_is_a_bare_400_is_asked_again_by_get() {
+fn a_bare_400_of_a_head_is_repeated_by_get() {
     run(async {
         let image = small();
         let fake = Fake::start(Quirks { bare_400: true, ..Quirks::default() }).await;
@@ -254,7 +254,7 @@ fn blobs_at_another_host_are_read_without_our_credentials() {
 }
 
 #[test]
-fn a_source_that_forbids_head_of_blobs_is_never_asked_so() {
+fn a_source_that_forbids_head_of_blobs_gets_none() {
     run(async {
         let image = small();
         let quirks = Quirks { head_blob_401: true, elsewhere: true, ..Quirks::default() };
@@ -272,7 +272,7 @@ fn a_source_that_forbids_head_of_blobs_is_never_asked_so() {
 }
 
 #[test]
-fn a_blob_that_the_registry_does_not_see_yet_is_waited_for() {
+fn a_blob_that_is_not_visible_yet_is_retried() {
     run(async {
         let source = source(&small()).await;
         let quirks = Quirks { lag: Duration::from_millis(150), ..Quirks::default() };
@@ -284,7 +284,7 @@ fn a_blob_that_the_registry_does_not_see_yet_is_waited_for() {
 }
 
 #[test]
-fn throttling_by_any_of_its_names_is_waited_out() {
+fn every_form_of_throttling_is_retried() {
     run(async {
         let source = source(&small()).await;
         let (target, mirror) = ecr(&["r"], Quirks::default()).await;
@@ -304,7 +304,7 @@ fn throttling_by_any_of_its_names_is_waited_out() {
 }
 
 #[test]
-fn a_retry_after_is_obeyed() {
+fn a_retry_after_is_respected() {
     run(async {
         let source = source(&small()).await;
         let target = Fake::plain().await;
@@ -318,7 +318,7 @@ fn a_retry_after_is_obeyed() {
 }
 
 #[test]
-fn a_wait_of_hours_is_reported_instead() {
+fn a_retry_after_of_hours_is_an_error() {
     run(async {
         let fake = Fake::plain().await;
         fake.on(Rule::new("GET", "/manifests/", Fault::too_many(Some(3_600))).times(9));
@@ -329,7 +329,7 @@ fn a_wait_of_hours_is_reported_instead() {
 }
 
 #[test]
-fn ecr_is_asked_for_blobs_in_bulk() {
+fn ecrs_blobs_are_checked_in_bulk() {
     run(async {
         let source = source(&small()).await;
         let target = std::sync::Arc::new(Fake::start(Quirks { ecr: true, ..Quirks::default() }).await);
@@ -349,7 +349,7 @@ fn ecr_is_asked_for_blobs_in_bulk() {
 }
 
 #[test]
-fn a_source_that_answers_a_digest_only_after_its_tag_is_asked_for_the_tag() {
+fn a_source_that_only_serves_a_digest_after_its_tag_is_read_by_tag() {
     // An ECR pull-through cache: the first pull by digest is not supported.
     run(async {
         let image = small();

@@ -28,7 +28,7 @@ fn small() -> TestImage {
 }
 
 #[test]
-fn what_another_request_is_in_the_way_of_is_asked_again() {
+fn a_conflict_with_another_request_is_retried() {
     run(async {
         let image = small();
         let conflict = || Fault::error(409, "CONFLICT", "another push is under way", Vec::new());
@@ -53,7 +53,7 @@ fn what_another_request_is_in_the_way_of_is_asked_again() {
 }
 
 #[test]
-fn the_answer_of_a_health_check_is_none() {
+fn the_200_of_a_health_check_is_not_a_reply() {
     run(async {
         let image = small();
         for (method, path) in [("POST", "/uploads/"), ("PUT", "/uploads/"), ("PUT", "/manifests/")] {
@@ -70,7 +70,7 @@ fn the_answer_of_a_health_check_is_none() {
 }
 
 #[test]
-fn an_upload_that_a_proxy_sends_on_stays_one() {
+fn an_upload_redirected_by_a_proxy_stays_an_upload() {
     run(async {
         let image = small();
         for status in [301, 302] {
@@ -83,7 +83,7 @@ fn an_upload_that_a_proxy_sends_on_stays_one() {
 }
 
 #[test]
-fn a_length_that_a_head_does_not_tell_is_asked_for_by_get() {
+fn a_length_missing_in_a_head_is_read_by_get() {
     run(async {
         let image = small();
         for length in ["0", "7"] {
@@ -105,7 +105,7 @@ async fn claiming(image: &TestImage) -> (Fake, Fake) {
 }
 
 #[test]
-fn a_blob_that_a_registry_has_and_then_misses_is_sent() {
+fn a_blob_reported_as_existing_and_then_missing_is_sent() {
     run(async {
         let one = small();
         for image in
@@ -130,7 +130,7 @@ fn a_blob_that_a_registry_has_and_then_misses_is_sent() {
 }
 
 #[test]
-fn a_mount_that_brings_nothing_is_made_up_for() {
+fn a_mount_without_a_blob_is_followed_by_an_upload() {
     run(async {
         let image = small();
         let (source, target) = pair(&image).await;
@@ -145,7 +145,7 @@ fn a_mount_that_brings_nothing_is_made_up_for() {
 }
 
 #[test]
-fn a_manifest_that_a_registry_has_and_then_misses_is_put() {
+fn a_manifest_reported_as_existing_and_then_missing_is_put() {
     run(async {
         let child = image("a", &[bytes("l", 5_000)]);
         let inner = index(&[(Some("linux/amd64"), child.clone())]);
@@ -163,7 +163,7 @@ fn a_manifest_that_a_registry_has_and_then_misses_is_put() {
 }
 
 #[test]
-fn an_address_that_has_run_out_is_asked_for_once_more() {
+fn an_expired_blob_url_is_requested_once_more() {
     run(async {
         let image = image("a", &[]);
         let xml = |status, text: &str| {
@@ -201,7 +201,7 @@ fn an_address_that_has_run_out_is_asked_for_once_more() {
 }
 
 #[test]
-fn a_registry_that_refuses_to_list_referrers_has_their_list_under_its_tag() {
+fn referrers_are_read_from_the_tag_if_the_api_is_refused() {
     run(async {
         let signed = artifacts::signed();
         let refusal = || Rule::new("GET", "/referrers/", Fault::error(401, "UNAUTHORIZED", "no", Vec::new()));
@@ -224,7 +224,7 @@ fn a_registry_that_refuses_to_list_referrers_has_their_list_under_its_tag() {
 }
 
 #[test]
-fn the_next_page_may_be_named_in_any_of_several_headers() {
+fn the_next_page_may_be_in_any_of_several_headers() {
     run(async {
         let client = odd(|request| match request.url.query() {
             Some("n=1000") => answer(

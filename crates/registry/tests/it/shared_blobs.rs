@@ -37,7 +37,7 @@ fn shared_blobs_are_fetched_once_and_mounted() {
 }
 
 #[test]
-fn what_an_earlier_run_brought_is_mounted_by_a_later_one() {
+fn a_blob_of_an_earlier_run_is_mounted_by_a_later_one() {
     run(async {
         for ecr in [false, true] {
             let source = Fake::plain().await;
@@ -96,7 +96,7 @@ fn without_mounts_each_repository_gets_a_blob_once() {
 }
 
 #[test]
-fn when_the_first_of_those_who_share_a_blob_fails_another_brings_it() {
+fn if_the_first_image_of_a_shared_blob_fails_another_copies_it() {
     run(async {
         let shared = [bytes("base", 40_000)];
         for ecr in [false, true] {
@@ -125,7 +125,7 @@ fn when_the_first_of_those_who_share_a_blob_fails_another_brings_it() {
 }
 
 #[test]
-fn a_mount_waits_for_the_manifest_that_names_the_blob() {
+fn a_mount_waits_for_the_manifest_that_refers_to_the_blob() {
     run(async {
         let layers = [bytes("shared", 100_000)];
         let (one, two) = (image("one", &layers), image("two", &layers));
@@ -166,7 +166,7 @@ fn the_session_of_a_refused_mount_is_used() {
 }
 
 #[test]
-fn a_registry_that_knows_no_mounts_gets_a_plain_upload() {
+fn a_registry_without_mounts_gets_a_plain_upload() {
     run(async {
         for status in [400, 404, 405, 403] {
             let image = small();
@@ -179,7 +179,7 @@ fn a_registry_that_knows_no_mounts_gets_a_plain_upload() {
 }
 
 #[test]
-fn mounts_can_be_known_to_be_off() {
+fn mounts_can_be_switched_off() {
     run(async {
         let layers = [bytes("shared", 1_000)];
         let (one, two) = (image("one", &layers), image("two", &layers));

@@ -2,28 +2,28 @@
 //!
 //! | class | tests (`e2e`: the real binary's; `unit`: next to the code) |
 //! |---|---|
-//! | a login is for one address | e2e `a_login_goes_where_it_was_stored_for_and_nowhere_else`; unit `a_token_service_is_shown_what_its_registry_is_shown`, `over_plain_http_only_what_was_stored_for_that_address_is_used`; `credentials_never_cross_hosts` |
-//! | lists with entries that are not artifacts | `an_artifact_is_what_says_itself_what_it_is_about` |
-//! | numbers without limits | unit `fuzz_*`, `lifetimes_of_every_spelling_are_read_and_bounded`; `sizes_that_cannot_be_are_an_error_and_no_crash` |
-//! | certificates | e2e `certificates.rs`, `company_network.rs`; unit `what_stays_wrong_is_told_from_what_was_disturbed` |
-//! | permanent errors | `what_no_wait_mends_is_told_at_once`, `a_name_that_nobody_knows_is_told_soon` |
-//! | limits on pulls | `only_docker_hub_counts_pulls_and_its_last_word_counts`, `limits_on_pulls_are_read_from_heads` |
-//! | a repository that does not exist yet | `at_a_target_a_look_is_advice_and_the_push_decides` |
-//! | HEAD says 404, GET 200 | `a_source_that_knows_an_image_by_get_alone_has_it`, `a_head_that_is_a_bare_400_is_asked_again_by_get`, `a_source_whose_head_finds_nothing_is_asked_by_get_for_signatures_too` |
-//! | token services that redirect | `a_token_service_may_send_us_on_within_its_host`; e2e table of credentials |
-//! | codes of proxies and CDNs | `the_codes_of_proxies_and_cdns_pass`, `the_codes_of_proxies_pass_at_every_place_that_is_asked`; unit `every_5xx_passes_but_what_is_not_spoken` |
-//! | missing attestations | `attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named`, `an_attestation_is_gone_in_whatever_words_a_proxy_says_it` |
-//! | media types | `a_manifests_own_word_counts_where_the_servers_says_nothing`; unit `types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused` |
-//! | null and empty fields | `a_list_of_referrers_is_read_as_leniently_as_an_index`; unit `what_gos_encoder_leaves_empty_is_read_as_empty`, `types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused` |
-//! | `Content-Encoding` | `what_was_compressed_on_its_way_is_unpacked_and_a_mere_label_means_nothing`; unit `what_is_right_as_it_is_stays_and_what_is_compressed_is_unpacked_within_bounds` |
-//! | digests of other algorithms | `an_unwanted_child_of_another_algorithm_is_nobodys_concern`, `a_list_of_referrers_is_read_as_leniently_as_an_index`; unit `an_entry_of_another_algorithm_may_stand_in_an_index_and_not_be_wanted` |
-//! | blobs at a store by plain http | `an_object_store_beside_a_registry_by_http_is_read_and_another_one_is_named`; unit `an_object_store_beside_a_registry_by_http_may_speak_http_too` |
-//! | podman's logins | unit (docker-credentials) `podmans_logins_stand_in_for_dockers`, `podmans_file_is_where_podman_leaves_it`, `a_helper_of_podmans_file_is_asked_too` |
-//! | immutable tags | `a_tag_that_cannot_be_moved_is_said_once`; unit `a_tag_that_cannot_be_moved_is_known_by_each_registrys_words` |
-//! | a web page | `a_web_page_is_no_registry`; unit `a_page_is_no_registrys_answer` |
-//! | redirects to other registries | `a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_a_login`, `a_chain_of_redirects_is_followed_however_it_is_spelled_and_one_without_an_end_is_given_up` |
+//! | a login is for one address | e2e `a_login_is_only_sent_to_the_address_it_was_stored_for`; unit `a_token_service_gets_its_registrys_login`, `over_plain_http_only_a_login_for_that_address_is_used`; `credentials_never_cross_hosts` |
+//! | lists with entries that are not artifacts | `an_artifact_must_have_the_subject_itself` |
+//! | numbers without limits | unit `fuzz_*`, `lifetimes_of_every_spelling_are_read_and_bounded`; `impossible_sizes_are_an_error_and_not_a_panic` |
+//! | certificates | e2e `certificates.rs`, `company_network.rs`; unit `permanent_errors_are_distinguished_from_transient_ones` |
+//! | permanent errors | `permanent_errors_are_reported_at_once`, `an_unknown_host_name_is_reported_soon` |
+//! | limits on pulls | `only_docker_hub_counts_pulls_and_its_last_reply_counts`, `limits_on_pulls_are_read_from_heads` |
+//! | a repository that does not exist yet | `a_failed_check_at_the_target_does_not_prevent_the_push` |
+//! | HEAD says 404, GET 200 | `an_image_found_only_by_get_exists`, `a_bare_400_of_a_head_is_repeated_by_get`, `signatures_are_read_by_get_at_a_source_whose_head_is_a_404` |
+//! | token services that redirect | `a_token_service_may_redirect_within_its_host`; e2e table of credentials |
+//! | codes of proxies and CDNs | `status_codes_of_proxies_and_cdns_are_transient`, `status_codes_of_proxies_are_retried_at_every_request`; unit `every_5xx_is_transient_except_not_implemented` |
+//! | missing attestations | `attestations_missing_at_the_source_are_omitted_with_a_warning_or_named`, `a_missing_attestation_is_recognised_in_every_form_of_reply` |
+//! | media types | `a_manifests_media_type_counts_if_the_server_sends_none`; unit `meaningless_content_types_defer_to_the_manifest_and_contradicting_ones_are_refused` |
+//! | null and empty fields | `a_list_of_referrers_is_read_as_leniently_as_an_index`; unit `null_fields_of_gos_encoder_are_read_as_empty`, `meaningless_content_types_defer_to_the_manifest_and_contradicting_ones_are_refused` |
+//! | `Content-Encoding` | `a_body_compressed_in_transit_is_unpacked_and_a_wrong_header_is_ignored`; unit `uncompressed_bodies_are_unchanged_and_compressed_ones_unpacked_up_to_a_limit` |
+//! | digests of other algorithms | `a_child_with_another_algorithm_that_is_not_selected_is_ignored`, `a_list_of_referrers_is_read_as_leniently_as_an_index`; unit `an_index_may_have_an_entry_with_another_algorithm_that_is_not_selected` |
+//! | blobs at a store by plain http | `an_object_store_of_an_http_registry_is_read_and_another_one_is_named`; unit `an_object_store_of_an_http_registry_may_use_http` |
+//! | podman's logins | unit (docker-credentials) `podmans_logins_are_used_if_docker_has_none`, `podmans_file_is_found_where_podman_writes_it`, `a_helper_of_podmans_file_is_asked_too` |
+//! | immutable tags | `an_immutable_tag_is_reported_once`; unit `an_immutable_tag_is_recognised_by_each_registrys_message` |
+//! | a web page | `a_web_page_is_not_a_registry`; unit `an_html_page_is_not_a_registrys_reply` |
+//! | redirects to other registries | `a_redirect_to_another_registry_is_read_anonymously_and_named_if_it_requires_a_login`, `a_chain_of_redirects_is_followed_and_an_endless_one_is_an_error` |
 //! | a run that ends between tag and signatures | `a_run_that_ends_at_any_moment_loses_no_artifact`; e2e `signatures.rs` |
-//! | signatures that are requested later | `artifacts_that_are_wanted_after_the_image_come_with_the_next_run`, `platforms_that_are_wanted_later_come_with_what_is_about_them`; unit (oci-layout) `a_second_file_brings_the_signature_that_the_first_one_lacked`; e2e `signatures.rs` |
+//! | signatures that are requested later | `artifacts_requested_after_the_image_are_copied_by_the_next_run`, `platforms_requested_later_are_copied_with_their_artifacts`; unit (oci-layout) `a_second_file_adds_the_signature_that_the_first_one_lacked`; e2e `signatures.rs` |
 
 use registry::mirror::{Action, Job, Mirror, Platforms};
 use registry::{Digest, ErrorKind, Manifest, ManifestError, NoConnection, RateLimit};
@@ -35,7 +35,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_source_that_knows_an_image_by_get_alone_has_it() {
+fn an_image_found_only_by_get_exists() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let page = reply(404, &[("content-type", "text/html")], "<html>not found</html>");
@@ -56,7 +56,7 @@ fn a_source_that_knows_an_image_by_get_alone_has_it() {
 }
 
 #[test]
-fn at_a_target_a_look_is_advice_and_the_push_decides() {
+fn a_failed_check_at_the_target_does_not_prevent_the_push() {
     run(async {
         let image = index(&[(Some("linux/amd64"), image("a", &[bytes("l", 10)]))]);
         let refusals = [
@@ -92,7 +92,7 @@ fn at_a_target_a_look_is_advice_and_the_push_decides() {
 }
 
 #[test]
-fn the_codes_of_proxies_and_cdns_pass() {
+fn status_codes_of_proxies_and_cdns_are_transient() {
     run(async {
         let image = image("a", &[bytes("l", 5_000)]);
         let page = |status| reply(status, &[("content-type", "text/html")], "<html>error</html>");
@@ -115,7 +115,7 @@ fn the_codes_of_proxies_and_cdns_pass() {
 }
 
 #[test]
-fn a_manifests_own_word_counts_where_the_servers_says_nothing() {
+fn a_manifests_media_type_counts_if_the_server_sends_none() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let text = String::from_utf8(image.manifest.bytes().to_vec()).unwrap();
@@ -160,7 +160,7 @@ fn a_manifests_own_word_counts_where_the_servers_says_nothing() {
 }
 
 #[test]
-fn what_was_compressed_on_its_way_is_unpacked_and_a_mere_label_means_nothing() {
+fn a_body_compressed_in_transit_is_unpacked_and_a_wrong_header_is_ignored() {
     run(async {
         let image = image("a", &[bytes("layer", 9_000), vec![7; 200_000]]);
         for path in ["/manifests/", "/blobs/"] {
@@ -181,7 +181,7 @@ fn what_was_compressed_on_its_way_is_unpacked_and_a_mere_label_means_nothing() {
 }
 
 #[test]
-fn a_web_page_is_no_registry() {
+fn a_web_page_is_not_a_registry() {
     run(async {
         let image = image("a", &[bytes("l", 10)]);
         let page = "<!doctype html><p>Please log in</p>";
@@ -223,7 +223,7 @@ fn without_attestations() -> (TestImage, [Digest; 2]) {
 }
 
 #[test]
-fn attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named() {
+fn attestations_missing_at_the_source_are_omitted_with_a_warning_or_named() {
     run(async {
         let (index, gone) = without_attestations();
         let (source, target) = pair(&index).await;
@@ -280,7 +280,7 @@ fn attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named() {
 }
 
 #[test]
-fn an_attestation_is_gone_in_whatever_words_a_proxy_says_it() {
+fn a_missing_attestation_is_recognised_in_every_form_of_reply() {
     run(async {
         let (index, gone) = without_attestations();
         let page = reply(404, &[("content-type", "text/html")], "<html>not found</html>");
@@ -303,7 +303,7 @@ fn an_attestation_is_gone_in_whatever_words_a_proxy_says_it() {
 }
 
 #[test]
-fn an_unwanted_child_of_another_algorithm_is_nobodys_concern() {
+fn a_child_with_another_algorithm_that_is_not_selected_is_ignored() {
     run(async {
         let wanted = [image("amd64", &[bytes("a", 100)]), image("arm64", &[bytes("b", 100)])];
         let entry = |digest: String, architecture: &str, size: usize| {
@@ -332,7 +332,7 @@ fn an_unwanted_child_of_another_algorithm_is_nobodys_concern() {
 }
 
 #[test]
-fn only_docker_hub_counts_pulls_and_its_last_word_counts() {
+fn only_docker_hub_counts_pulls_and_its_last_reply_counts() {
     run(async {
         let image = image("a", &[]);
         let limits =
@@ -358,7 +358,7 @@ fn only_docker_hub_counts_pulls_and_its_last_word_counts() {
 }
 
 #[test]
-fn a_tag_that_cannot_be_moved_is_said_once() {
+fn an_immutable_tag_is_reported_once() {
     run(async {
         let (old, new) = (image("old", &[]), image("new", &[]));
         let refusals = [
@@ -377,7 +377,7 @@ fn a_tag_that_cannot_be_moved_is_said_once() {
 }
 
 #[test]
-fn sizes_that_cannot_be_are_an_error_and_no_crash() {
+fn impossible_sizes_are_an_error_and_not_a_panic() {
     run(async {
         for size in [u64::MAX, u64::MAX / 2 + 1, 1 << 63] {
             let layer = |name: &str| serde_json::json!({ "mediaType": "l", "digest": Digest::of(name.as_bytes()), "size": size });

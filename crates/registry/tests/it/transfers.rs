@@ -17,7 +17,7 @@ fn large() -> (TestImage, Digest) {
 }
 
 #[test]
-fn bytes_that_are_wrong_at_the_source_never_reach_a_target_that_believes_everything() {
+fn wrong_bytes_of_the_source_never_reach_a_target_that_verifies_nothing() {
     run(async {
         let (image, layer) = large();
         let (source, target) = pair(&image).await;
@@ -30,7 +30,7 @@ fn bytes_that_are_wrong_at_the_source_never_reach_a_target_that_believes_everyth
 }
 
 #[test]
-fn a_broken_download_goes_on_inside_the_same_upload() {
+fn a_broken_download_is_resumed_in_the_same_upload() {
     run(async {
         let (image, layer) = large();
         let (source, target) = pair(&image).await;
@@ -50,7 +50,7 @@ fn a_broken_download_goes_on_inside_the_same_upload() {
 }
 
 #[test]
-fn a_single_blob_is_copied_as_the_mirror_does_it() {
+fn a_single_blob_is_copied_like_in_the_mirror() {
     run(async {
         let (image, layer) = large();
         let (source, target) = pair(&image).await;
@@ -83,7 +83,7 @@ fn a_single_blob_is_copied_as_the_mirror_does_it() {
 }
 
 #[test]
-fn a_file_whose_upload_stands_still_is_sent_again() {
+fn a_stalled_upload_of_a_file_is_sent_again() {
     run(async {
         let target = Fake::plain().await;
         let content = bytes("f", 400_000);
@@ -102,7 +102,7 @@ fn a_file_whose_upload_stands_still_is_sent_again() {
 }
 
 #[test]
-fn a_source_that_knows_no_ranges_begins_anew_inside_the_same_upload() {
+fn a_source_without_ranges_is_read_again_in_the_same_upload() {
     run(async {
         let (image, layer) = large();
         let (source, target) = pair(&image).await;
@@ -114,7 +114,7 @@ fn a_source_that_knows_no_ranges_begins_anew_inside_the_same_upload() {
 }
 
 #[test]
-fn a_trickle_is_broken_off() {
+fn a_too_slow_download_is_ended() {
     run(async {
         let (source, target) = pair(&images::image("a", &[bytes("l", 100_000)])).await;
         source.on(Rule::new("GET", "/blobs/", Fault::Trickle));
@@ -125,7 +125,7 @@ fn a_trickle_is_broken_off() {
 }
 
 #[test]
-fn one_bad_image_does_not_harm_the_others() {
+fn one_bad_image_does_not_affect_the_others() {
     run(async {
         let (source, target) = (Fake::plain().await, Fake::plain().await);
         let mut jobs = Vec::new();

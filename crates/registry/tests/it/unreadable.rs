@@ -42,7 +42,7 @@ fn text(lines: &str, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_not_http_is_told_soon() {
+fn a_reply_that_is_not_http_is_reported_soon() {
     run(async {
         let headers = "200 OK".to_owned() + &"\r\nx-pad: 1".repeat(1_000);
         let headers = text(&headers, b"{}");
@@ -72,7 +72,7 @@ fn what_is_not_http_is_told_soon() {
 }
 
 #[test]
-fn many_headers_folded_ones_and_lines_that_are_none_are_taken() {
+fn many_folded_and_invalid_header_lines_are_accepted() {
     run(async {
         let image = small();
         let (manifest, digest) = (image.manifest.clone(), image.digest());
@@ -102,7 +102,7 @@ fn many_headers_folded_ones_and_lines_that_are_none_are_taken() {
 }
 
 #[test]
-fn an_upload_session_with_all_its_state_in_its_address_is_used() {
+fn an_upload_session_with_its_state_in_the_url_is_used() {
     run(async {
         let fake = Fake::plain().await;
         let upload = Upload { repository: "r".to_owned() };

@@ -17,7 +17,7 @@ fn rewritten(image: &TestImage, media_type: &str, from: &str, to: &str) -> TestI
 }
 
 #[test]
-fn what_readers_take_differently_is_refused_by_name_before_anything_is_copied() {
+fn an_ambiguous_manifest_is_refused_by_name_before_anything_is_copied() {
     run(async {
         let plain = image("a", &[bytes("l", 100)]);
         let list = two_platforms();
@@ -51,7 +51,7 @@ fn what_readers_take_differently_is_refused_by_name_before_anything_is_copied() 
 }
 
 #[test]
-fn it_is_refused_whatever_type_the_server_names_and_in_lists_too() {
+fn an_ambiguous_manifest_is_refused_with_any_content_type_and_in_lists() {
     run(async {
         let plain = image("a", &[bytes("l", 100)]);
         let other = rewritten(&plain, OCI_IMAGE, "\"layers\"", "\"Layers\"");
@@ -100,7 +100,7 @@ async fn chosen(index: &TestImage, platforms: &[&str]) -> (Result<Digest, String
 }
 
 #[test]
-fn an_image_whose_platform_no_index_says_is_what_its_configuration_says() {
+fn an_image_without_a_platform_in_an_index_has_its_configurations_platform() {
     run(async {
         let [amd64, arm64] = ["linux/amd64", "linux/arm64"].map(|name| image_for(name, &[bytes(name, 100)]));
         let artifact = image("sbom", &[bytes("sbom", 10)]);
@@ -116,7 +116,7 @@ fn an_image_whose_platform_no_index_says_is_what_its_configuration_says() {
 }
 
 #[test]
-fn what_an_index_says_itself_costs_no_request_and_wins() {
+fn a_platform_in_the_index_has_precedence_and_costs_no_request() {
     run(async {
         let [said, unsaid] = ["a", "b"].map(|name| image_for("linux/amd64", &[bytes(name, 100)]));
         let index = listed(&[("", &unsaid), ("linux/amd64", &said)]);
@@ -131,7 +131,7 @@ fn what_an_index_says_itself_costs_no_request_and_wins() {
 }
 
 #[test]
-fn an_index_inside_an_index_is_looked_into() {
+fn an_index_inside_an_index_is_read() {
     run(async {
         let [amd64, arm64, s390x] =
             ["linux/amd64", "linux/arm64", "linux/s390x"].map(|name| image_for(name, &[bytes(name, 100)]));
@@ -158,7 +158,7 @@ fn an_index_inside_an_index_is_looked_into() {
 }
 
 #[test]
-fn several_platforms_may_be_unsaid() {
+fn several_entries_may_have_no_platform() {
     run(async {
         let [amd64, arm64, s390x] =
             ["linux/amd64", "linux/arm64", "linux/s390x"].map(|name| image_for(name, &[bytes(name, 100)]));

@@ -10,7 +10,7 @@ use crate::{Counts, alone, search};
 const SEEDS: u64 = 3_000;
 
 #[test]
-fn control_each_bug_is_found() {
+fn control_each_injected_bug_is_found() {
     let _alone = alone();
     let mut missed = Vec::new();
     println!("| bug | runs until found | seconds | found by |\n|---|---|---|---|");

@@ -141,7 +141,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn any_accident_is_survived_or_named() {
+fn any_accident_ends_in_a_complete_copy_or_a_named_error() {
     let _alone = alone();
     let count =
         number("SIM_COUNT").unwrap_or(if std::env::var_os("SOAK").is_some() { 100_000 } else { 3_000 });
@@ -158,7 +158,7 @@ fn any_accident_is_survived_or_named() {
 }
 
 #[test]
-fn a_seed_is_one_run() {
+fn the_same_seed_is_the_same_run() {
     let _alone = alone();
     for seed in 0..30 {
         let [first, second] = [(), ()].map(|()| run::run(&Scenario::draw(seed), true));
@@ -169,7 +169,7 @@ fn a_seed_is_one_run() {
 
 /// A token's lock was held by a future that was no longer polled, and the run never ended: few seeds find it.
 #[test]
-fn a_look_that_waits_for_a_token_is_always_polled() {
+fn a_read_that_waits_for_a_token_is_always_polled() {
     let _alone = alone();
     run::run(&Scenario::draw(26204), false).1.unwrap_or_else(|why| panic!("{why}"));
 }

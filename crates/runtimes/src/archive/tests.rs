@@ -54,7 +54,7 @@ fn dockers_layout_with_a_layer_that_links_to_another() {
 }
 
 #[test]
-fn a_compressed_layer_is_read_as_what_it_holds() {
+fn a_compressed_layer_is_unpacked() {
     let blob = gzip(b"content");
     let name = format!("blobs/sha256/{}", Digest::of(&blob).hex());
     let config = config(&[b"content"]);
@@ -70,7 +70,7 @@ fn a_compressed_layer_is_read_as_what_it_holds() {
 }
 
 #[test]
-fn a_layer_that_is_not_what_the_configuration_says_is_refused() {
+fn a_layer_with_another_diff_id_is_refused() {
     for layer in [b"other".to_vec(), gzip(b"other")] {
         let config = config(&[b"content"]);
         let manifest = br#"[{"Config":"c","Layers":["l"]}]"#;
@@ -85,7 +85,7 @@ fn a_layer_that_is_not_what_the_configuration_says_is_refused() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn a_missing_part_is_named() {
     let manifest: &[u8] = br#"[{"Config":"c","Layers":["l"]}]"#;
     let one = config(&[b"1"]);
     let two = config(&[b"1", b"2"]);
@@ -143,7 +143,7 @@ impl Layout {
 }
 
 #[test]
-fn an_index_in_an_index_without_dockers_list_leads_to_the_one_image_that_is_there() {
+fn a_nested_index_without_dockers_list_leads_to_its_only_image() {
     let mut layout = Layout { blobs: Vec::new() };
     let image = layout.image(b"content");
     let content = vec![Digest::of(b"content")];
@@ -167,7 +167,7 @@ fn an_index_in_an_index_without_dockers_list_leads_to_the_one_image_that_is_ther
 }
 
 #[test]
-fn a_blob_that_is_not_what_its_name_says_is_refused() {
+fn a_blob_with_another_digest_is_refused() {
     for part in ["manifest", "configuration"] {
         let mut layout = Layout { blobs: Vec::new() };
         let image = layout.image(b"content");
@@ -180,7 +180,7 @@ fn a_blob_that_is_not_what_its_name_says_is_refused() {
 }
 
 #[test]
-fn what_an_index_lacks_is_named() {
+fn a_missing_entry_of_an_index_is_named() {
     let mut layout = Layout { blobs: Vec::new() };
     let image = layout.image(b"content");
     let layer = layout.blobs.remove(1).0;

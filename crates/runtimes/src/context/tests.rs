@@ -12,7 +12,7 @@ pub(crate) fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 #[test]
-fn the_copy_holds_what_the_key_saw_with_two_modes_and_one_time() {
+fn the_copy_has_the_hashed_files_with_two_modes_and_one_time() {
     let root = directory(&[
         ("Dockerfile", "FROM scratch\nCOPY . /\n"),
         (".dockerignore", "Dockerfile\n*.md\n!keep.md\n"),
@@ -71,7 +71,7 @@ fn a_file_that_changed_since_it_was_hashed_is_named() {
 }
 
 #[test]
-fn what_begins_as_an_archive_may_be_unpacked() {
+fn a_file_with_an_archives_magic_may_be_unpacked() {
     let tar = || {
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_old();
@@ -97,7 +97,7 @@ fn a_socket_is_named() {
 }
 
 #[test]
-fn a_dockerfile_may_bring_its_own_ignore_file() {
+fn a_dockerfile_may_have_its_own_ignore_file() {
     let root = directory(&[
         ("Dockerfile", "FROM scratch\n"),
         (".dockerignore", "a\n"),

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_refuses_is_refused_with_its_line() {
+    fn a_pattern_that_docker_refuses_is_refused_with_its_line() {
         for (file, line) in [("ok\n!", 2), ("[", 1), ("a\\", 1), ("a\n\n[]", 3), ("[-x]", 1), ("[a-]", 1)] {
             let error = Ignore::parse("ctx/.dockerignore", file.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("ctx/.dockerignore: line {line}: ")), "{error}");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_left_out_only_where_nothing_can_come_back() {
+    fn a_directory_is_only_skipped_if_no_pattern_can_include_files_again() {
         let ignore = |file: &str| Ignore::parse("f", file.as_bytes()).unwrap();
         assert!(ignore("d").prunes("d"));
         assert!(ignore("d\n!e").prunes("d"));

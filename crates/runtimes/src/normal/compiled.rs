@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_stands_at_one_of_two_places() {
+    fn the_time_is_at_one_of_two_offsets() {
         let mut stamps = Stamps::default();
         stamps.see(b"old.pyc", b"\x03\xf3\x0d\x0a\x01\x00\x00\x00code");
         stamps.see(b"__pycache__/new.cpython-312.pyc", b"\xcb\x0d\x0d\x0a\x00\x00\x00\x00\x02\x00\x00\x00");

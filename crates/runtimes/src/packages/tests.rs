@@ -53,7 +53,7 @@ Version: 1:5.36.0-7
 ";
 
 #[test]
-fn dpkgs_packages_are_those_whose_files_are_there() {
+fn dpkgs_packages_are_those_with_installed_files() {
     let os: &[u8] = b"PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\nVERSION_ID=\"12\"\n";
     let found = read_layers(&[(
         &[("var/lib/dpkg/status", STATUS), ("usr/lib/os-release", os)],
@@ -70,7 +70,7 @@ fn dpkgs_packages_are_those_whose_files_are_there() {
 }
 
 #[test]
-fn a_file_for_each_package_and_apks_file_are_read_too() {
+fn dpkgs_file_per_package_and_apks_file_are_read_too() {
     let base: &[u8] = b"Package: base-files\nVersion: 12.4\nArchitecture: amd64\n";
     let found = read_layers(&[(
         &[("./var/lib/dpkg/status.d/base", base), ("./var/lib/dpkg/status.d/base.md5sums", b"0  etc/x\n")],
@@ -86,7 +86,7 @@ fn a_file_for_each_package_and_apks_file_are_read_too() {
 }
 
 #[test]
-fn what_the_upper_layers_leave_counts() {
+fn the_files_after_all_layers_count() {
     let (one, two): (&[u8], &[u8]) = (b"Package: one\nVersion: 1\n", b"Package: two\nVersion: 2\n");
     let path = "var/lib/dpkg/status";
     let below: (Entries<'_>, Links<'_>) = (&[(path, one)], &[]);
@@ -156,7 +156,7 @@ fn rpms_packages_are_read_from_sqlite_and_from_berkeley_db() {
 }
 
 #[test]
-fn a_database_that_cannot_be_read_is_named_and_nothing_of_it_is_taken() {
+fn an_unreadable_database_is_named_and_not_used_in_part() {
     let (sqlite, berkeley) = (database("rpmdb.sqlite"), database("Packages"));
     let damaged = "it is damaged, or of a form that is not known";
     for (path, bytes, why) in [
@@ -174,7 +174,7 @@ fn a_database_that_cannot_be_read_is_named_and_nothing_of_it_is_taken() {
 }
 
 #[test]
-fn no_damage_to_a_database_does_more_than_lose_it() {
+fn a_damaged_database_is_only_unreadable() {
     for name in ["rpmdb.sqlite", "Packages"] {
         let whole = database(name);
         let path = format!("var/lib/rpm/{name}");
@@ -190,7 +190,7 @@ fn no_damage_to_a_database_does_more_than_lose_it() {
 }
 
 #[test]
-fn layers_that_are_not_looked_into_are_named_unless_a_database_lies_above_them() {
+fn unread_layers_are_named_unless_a_database_is_above_them() {
     let zstd: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0];
     let status = std::fs::read(tar(&[("var/lib/dpkg/status", STATUS)], &[]).path()).unwrap();
     let read = |layers: &[&[u8]]| {

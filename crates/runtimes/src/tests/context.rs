@@ -88,7 +88,7 @@ const IGNORES: &[(&str, bool)] = &[
 ];
 
 #[test]
-fn the_context_is_what_docker_takes() {
+fn the_context_has_the_same_files_as_dockers() {
     let clients = clients();
     if clients.is_empty() {
         return;

@@ -42,7 +42,7 @@ fn context(room: &Path, fake: &Arc<Fake>, cli: String) -> Context {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_down_is_asked_once_for_all_runtimes_and_anew_by_the_next_plan() {
+async fn an_engine_that_is_down_is_tried_once_per_plan_for_all_runtimes() {
     let room = tempfile::tempdir().unwrap();
     let down =
         "echo 'Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?' >&2; exit 1";
@@ -118,7 +118,7 @@ const LOST: &str = "#6 [2/3] RUN true\n#6 ERROR: failed to apply diffs: failed t
 const COMMIT: &str = "#6 [3/3] COPY . /all/\n#6 ERROR: failed to commit sd8fqr9x to ozf3m864 during finalize: failed to stat active key during commit: snapshot sd8fqr9x does not exist: not found\nERROR: failed to build: failed to solve: failed to commit sd8fqr9x to ozf3m864 during finalize: failed to stat active key during commit: snapshot sd8fqr9x does not exist: not found";
 
 #[tokio::test]
-async fn a_builder_that_lost_a_part_of_its_store_is_asked_once_more_and_the_user_is_told() {
+async fn a_build_is_repeated_once_with_a_warning_if_the_builder_lost_content() {
     let (ended, builds_made, warnings) = builds(LOST, 1).await;
     ended.unwrap();
     assert_eq!((builds_made.len(), warnings.len()), (2, 1), "{warnings:?}");
@@ -154,7 +154,7 @@ async fn a_builder_that_lost_a_part_of_its_store_is_asked_once_more_and_the_user
 }
 
 #[tokio::test]
-async fn a_program_that_says_the_same_words_and_any_other_failure_are_told_at_once() {
+async fn other_failures_with_the_same_text_are_not_repeated() {
     let of_a_program = "#6 [2/3] RUN restore\n#6 0.1 snapshot x does not exist: not found\n#6 ERROR: process \"/bin/sh -c restore\" did not complete successfully: exit code: 1\nERROR: failed to solve: process \"/bin/sh -c restore\" did not complete successfully: exit code: 1";
     for words in [of_a_program, "ERROR: failed to solve: file with no instructions"] {
         let (ended, builds_made, warnings) = builds(words, 1).await;
@@ -165,7 +165,7 @@ async fn a_program_that_says_the_same_words_and_any_other_failure_are_told_at_on
 }
 
 #[tokio::test]
-async fn an_engine_that_takes_loopback_for_https_is_told_which_line_of_daemon_json_helps() {
+async fn an_engine_that_uses_https_for_loopback_gets_a_hint_for_daemon_json() {
     // docker 29.10 and newer, with other `insecure-registries`: by BuildKit and by the engine's own pull.
     let by_buildkit = "#2 [internal] load metadata for 127.0.0.1:5000/lambda/base@sha256:00\n#2 ERROR: failed to do request: Head \"https://127.0.0.1:5000/v2/lambda/base/manifests/sha256:00\": http: server gave HTTP response to HTTPS client\nERROR: failed to build: failed to solve: 127.0.0.1:5000/lambda/base@sha256:00: failed to resolve source metadata: failed to do request: Head \"https://127.0.0.1:5000/v2/lambda/base/manifests/sha256:00\": http: server gave HTTP response to HTTPS client";
     let by_engine = "Error response from daemon: failed to resolve reference \"127.0.0.1:5000/lambda/base:1\": failed to do request: Head \"https://127.0.0.1:5000/v2/lambda/base/manifests/1\": http: server gave HTTP response to HTTPS client";

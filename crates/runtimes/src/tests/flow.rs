@@ -13,7 +13,7 @@ use crate::{apply, builds, dated, history, plan, plan_rollback, roll_back, why};
 const NONE: &str = "no-such-container-client";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_reaches_the_registry_once_and_is_never_done_again() {
+async fn a_build_is_pushed_once_and_never_repeated() {
     let Some(world) = World::new("flow").await else { return };
     let base = world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();
@@ -69,7 +69,7 @@ async fn a_build_reaches_the_registry_once_and_is_never_done_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forced_rebuilds_holds_and_the_rollback() {
+async fn forced_rebuilds_holds_and_rollbacks() {
     let Some(world) = World::new("forced").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();
@@ -127,7 +127,7 @@ async fn forced_rebuilds_holds_and_the_rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_fails_leaves_the_runtime_as_it_was_and_why_names_the_change() {
+async fn a_failure_leaves_the_runtime_unchanged_and_why_names_the_change() {
     let Some(world) = World::new("failed").await else { return };
     let base = world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();
@@ -178,7 +178,7 @@ async fn whatever_fails_leaves_the_runtime_as_it_was_and_why_names_the_change() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_is_a_version_behind_is_not_used() {
+async fn an_outdated_cache_is_not_used() {
     let Some(world) = World::new("cache").await else { return };
     let old = world.push_base("ecr-public/lambda/base", "old").await;
     let new = world.push_base("upstream/lambda/base", "new").await;
@@ -204,7 +204,7 @@ async fn a_cache_that_is_a_version_behind_is_not_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_platforms_give_an_index_and_a_foreign_one_needs_an_emulator_only_to_run() {
+async fn several_platforms_become_an_index_and_only_running_needs_an_emulator() {
     let Some(world) = World::new("platforms").await else { return };
     let mut runtime = world.runtime();
     (runtime.base, runtime.base_argument) = (None, None);
@@ -242,7 +242,7 @@ async fn several_platforms_give_an_index_and_a_foreign_one_needs_an_emulator_onl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_contributors_build_needs_no_registry_of_ours() {
+async fn a_contributors_build_needs_no_target_registry() {
     let Some(world) = World::new("local").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();
@@ -273,7 +273,7 @@ async fn a_contributors_build_needs_no_registry_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_ends_anywhere_leaves_the_old_runtime_and_the_next_one_completes() {
+async fn a_run_that_ends_at_any_point_leaves_the_old_runtime_and_the_next_one_completes() {
     let Some(world) = World::new("ended").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();
@@ -308,7 +308,7 @@ async fn a_run_that_ends_anywhere_leaves_the_old_runtime_and_the_next_one_comple
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_runtimes_are_built_side_by_side_and_share_their_base() {
+async fn several_runtimes_are_built_in_parallel_and_share_their_base() {
     let Some(world) = World::new("several").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtimes: Vec<Runtime> = (0..3)

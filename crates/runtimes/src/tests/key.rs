@@ -25,7 +25,7 @@ enum Step {
 use Step::{Files, Inputs as Other};
 
 #[test]
-fn each_input_changes_the_key_and_nothing_else_does() {
+fn only_inputs_change_the_key() {
     // (what is done, how, what `--why` reports: empty if the key stays the same)
     let table: &[(&str, Step, &str)] = &[
         ("touch", Files(|root| touch(&root.join("run.sh"))), ""),

@@ -32,7 +32,7 @@ fn builds(world: &World) -> Vec<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_of_other_files_is_built_once_more_without_the_cache() {
+async fn an_image_with_wrong_files_is_rebuilt_without_the_cache() {
     let Some(world) = World::new("other").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();
@@ -54,7 +54,7 @@ async fn an_image_of_other_files_is_built_once_more_without_the_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_build_that_somebody_changed_is_built_again() {
+async fn a_modified_local_build_is_built_again() {
     let Some(world) = World::new("changed").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();
@@ -76,7 +76,7 @@ async fn a_local_build_that_somebody_changed_is_built_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_builder_that_is_wrong_without_its_cache_too_moves_nothing() {
+async fn a_build_that_is_wrong_without_the_cache_moves_no_tag() {
     let Some(world) = World::new("wrong").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();

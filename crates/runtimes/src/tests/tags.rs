@@ -59,7 +59,7 @@ enum Step {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_each_step_of_a_history_the_tag_is_the_build_that_the_table_names() {
+async fn after_each_step_of_a_history_the_tag_refers_to_the_expected_build() {
     use Step::{Back, BackTo, Force, Hand, LetGo, Run, Try};
     let Some(world) = World::new("tags").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
@@ -157,7 +157,7 @@ async fn go_back(context: &Context, name: &str, build: Option<&str>) -> Digest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_registry_the_build_itself_is_tried_whatever_its_name_means_by_then() {
+async fn without_a_registry_the_build_is_tested_by_its_image_id() {
     let Some(world) = World::new("smoke").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = runtime(&world);
@@ -182,7 +182,7 @@ async fn without_a_registry_the_build_itself_is_tried_whatever_its_name_means_by
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_is_something_else_is_left_alone_and_keeps_no_move_from_being_made() {
+async fn an_unreadable_record_is_not_changed_and_prevents_no_move() {
     let Some(world) = World::new("record").await else { return };
     let base = world.push_base("upstream/lambda/base", "v1").await;
     let runtime = runtime(&world);

@@ -6,7 +6,7 @@ use super::world::{World, run_one};
 use crate::Action;
 
 #[tokio::test]
-async fn older_local_builds_go_unless_a_container_uses_them() {
+async fn older_local_builds_are_removed_unless_a_container_uses_them() {
     let Some(world) = World::new("tidy").await else { return };
     world.push_base("upstream/lambda/base", "one").await;
     let docker = |args: &[&str]| Cmd::new("docker").args(args.to_vec()).read().unwrap();
@@ -57,7 +57,7 @@ async fn older_local_builds_go_unless_a_container_uses_them() {
 }
 
 #[tokio::test]
-async fn a_build_without_the_cache_leaves_no_image_without_a_name() {
+async fn a_build_without_the_cache_leaves_no_untagged_image() {
     let Some(world) = World::new("nameless").await else { return };
     world.push_base("upstream/lambda/base", "one").await;
     let mut context = world.context("docker");

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_says_what_the_package_is_and_where() {
+    fn an_entry_has_the_package_and_its_file() {
         assert_eq!(
             entry("Package: jq\nVersion: 1.6-2.1\n", "jq_1.6-2.1_amd64.deb", 7, "00ff"),
             "Package: jq\nVersion: 1.6-2.1\nFilename: ./jq_1.6-2.1_amd64.deb\nSize: 7\nSHA256: 00ff\n\n"

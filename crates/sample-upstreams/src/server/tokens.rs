@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_for_its_repositories_and_its_time() {
+    fn a_token_is_valid_for_its_repositories_and_its_lifetime() {
         let tokens = Tokens::new(Duration::from_secs(60));
         let token = tokens.issue("repository:docker.io/a/b:pull repository:docker.io/c:push");
         assert!(tokens.allow(Some(&token), "docker.io/a/b"));

@@ -105,7 +105,7 @@ fn a_provided_runtime_by_buildkit() {
 
 /// The purpose of the entry point: without it the same signal ends the task. It also shows that the tests above can fail.
 #[test]
-fn without_the_entry_point_sigterm_ends_the_task_and_what_is_there_is_not_installed_again() {
+fn without_the_entry_point_sigterm_ends_the_task_and_present_packages_are_not_installed_again() {
     let Some(image) = Image::on_sample_base(Builder::Legacy, "lambda/nodejs:22", "lambda_entry_point.sh")
     else {
         return;
@@ -132,7 +132,7 @@ fn without_the_entry_point_sigterm_ends_the_task_and_what_is_there_is_not_instal
 
 /// Amazon Linux is not available here: its package managers are replaced by a script that records its arguments.
 #[test]
-fn amazon_linux_gets_its_packages_from_whatever_manager_it_has() {
+fn amazon_linux_uses_the_package_manager_that_exists() {
     for (managers, expected) in [
         (
             &["yum"][..],
@@ -172,7 +172,7 @@ fn amazon_linux_gets_its_packages_from_whatever_manager_it_has() {
 }
 
 #[test]
-fn the_scripts_are_clean() {
+fn shellcheck_accepts_the_scripts() {
     if which::which("shellcheck").is_err() {
         skipped("shellcheck is not installed; on Debian: apt-get install shellcheck");
         return;

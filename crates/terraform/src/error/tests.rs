@@ -21,7 +21,7 @@ const LOCKED: &str = "\nError: Error acquiring the state lock\n\nError message: 
     written\nby multiple users at the same time.\n";
 
 #[test]
-fn a_lock_names_its_holder_and_what_releases_it() {
+fn a_lock_error_names_the_holder_and_the_command_that_releases_it() {
     let error = explain(LOCKED);
     assert_eq!(
         error.to_string(),
@@ -51,7 +51,7 @@ fn the_same_lock_is_read_from_an_event() {
 }
 
 #[test]
-fn a_framed_text_reads_like_a_plain_one() {
+fn an_error_with_a_border_is_parsed_like_a_plain_one() {
     let framed = "\u{1b}[31m╷\u{1b}[0m\u{1b}[0m\n\u{1b}[31m│\u{1b}[0m \u{1b}[0m\u{1b}[1m\u{1b}[31mError: \u{1b}[0m\u{1b}[0m\u{1b}[1mSaved plan is stale\u{1b}[0m\n\u{1b}[31m│\u{1b}[0m \n";
     assert!(matches!(explain(framed), TerraformError::StalePlan));
     let framed = "╷\n│ Error: Saved plan is stale\n│ \n│ The given plan file can no longer be applied because \
@@ -60,7 +60,7 @@ fn a_framed_text_reads_like_a_plain_one() {
 }
 
 #[test]
-fn each_state_of_the_backend_has_its_own_message() {
+fn each_problem_of_the_backend_has_its_own_message() {
     let changed = "Error: Backend configuration changed\n\nA change in the backend configuration has been detected, \
                    which may require migrating\nexisting state.\n";
     assert!(matches!(explain(changed), TerraformError::BackendChanged { .. }));
@@ -85,7 +85,7 @@ fn each_state_of_the_backend_has_its_own_message() {
 }
 
 #[test]
-fn one_interrupt_is_told_from_two() {
+fn one_interrupt_is_distinguished_from_two() {
     let graceful = "Interrupt received.\nPlease wait for Terraform to exit or data loss may occur.\nGracefully \
                     shutting down...\n\nStopping operation...\n\nError: execution halted\n";
     assert!(matches!(explain_with(graceful, true), TerraformError::Interrupted));
@@ -104,7 +104,7 @@ fn a_missing_permission_names_the_iam_action() {
 }
 
 #[test]
-fn terraform_that_cannot_fetch_the_provider_says_so() {
+fn a_provider_that_cannot_be_fetched_is_reported() {
     let offline = "Error: Failed to query available provider packages\n\nCould not retrieve the list of available \
                    versions for provider hashicorp/aws:\ncould not connect to registry.terraform.io: failed to \
                    request discovery\ndocument\n";
@@ -115,7 +115,7 @@ fn terraform_that_cannot_fetch_the_provider_says_so() {
 
 // Terraform's message, from its source (internal/providercache/installer.go).
 #[test]
-fn a_lock_file_of_another_platform_says_what_adds_this_one() {
+fn a_lock_file_of_another_platform_has_a_hint_with_the_command() {
     for (host, program) in [("registry.terraform.io", "terraform"), ("registry.opentofu.org", "tofu")] {
         let other = format!(
             "Error: Failed to install provider\n\nError while installing hashicorp/aws v6.66.0: the local package for\n\
@@ -134,7 +134,7 @@ fn a_lock_file_of_another_platform_says_what_adds_this_one() {
 }
 
 #[test]
-fn anything_else_keeps_terraform_s_words() {
+fn other_errors_keep_terraforms_message() {
     let error = explain("Error: Unsupported argument\n\n  on main.tf line 3:\n   3:   x = 1\n");
     assert_eq!(error.to_string(), "terraform failed:\n  Unsupported argument: on main.tf line 3: 3: x = 1");
     let crash = explain("signal: killed\n");

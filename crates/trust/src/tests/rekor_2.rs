@@ -172,7 +172,7 @@ fn entry(bundle: &mut Value) -> &mut Value {
 }
 
 #[test]
-fn a_signature_in_a_log_without_a_time_holds_by_its_timestamp() {
+fn a_log_entry_without_a_time_is_valid_with_a_timestamp() {
     let instance = Instance::new();
     let signed = instance.signed();
     for kind in ["hashedrekord", "dsse"] {
@@ -188,7 +188,7 @@ fn a_signature_in_a_log_without_a_time_holds_by_its_timestamp() {
 
 /// The end-to-end tests attach it to an image. `UPDATE=1` writes it again.
 #[test]
-fn the_bundle_that_is_kept_holds_for_its_image() {
+fn the_stored_bundle_is_valid_for_its_image() {
     let image = "sha256:57ae2bee276aba4b92471032fb9e8cd439ce0bb1953a48e76b97fa4401ace84c".parse().unwrap();
     let names = ["rekor-2.bundle.json", "rekor-2.root.json"];
     if std::env::var_os("UPDATE").is_some() {
@@ -205,7 +205,7 @@ fn the_bundle_that_is_kept_holds_for_its_image() {
 }
 
 #[test]
-fn a_timestamp_that_is_missing_of_somebody_else_or_for_something_else_does_not_count() {
+fn a_timestamp_that_is_missing_or_of_another_authority_or_content_is_refused() {
     let instance = Instance::new();
     let signed = instance.signed();
     let with = |stamps: &[Vec<u8>]| {
@@ -243,7 +243,7 @@ fn a_timestamp_that_is_missing_of_somebody_else_or_for_something_else_does_not_c
 }
 
 #[test]
-fn an_entry_that_is_not_shown_to_be_in_the_log_does_not_count() {
+fn an_entry_without_an_inclusion_proof_is_refused() {
     let instance = Instance::new();
     let signed = instance.signed();
     let right = instance.bundle(&signed);
@@ -292,7 +292,7 @@ fn an_entry_that_is_not_shown_to_be_in_the_log_does_not_count() {
 }
 
 #[test]
-fn an_entry_that_is_in_the_log_and_about_something_else_does_not_count() {
+fn a_logged_entry_for_other_content_is_refused() {
     let instance = Instance::new();
     let (signed, other) = (instance.signed(), instance.signed());
     let why = |body: &Value| {
@@ -319,7 +319,7 @@ fn an_entry_that_is_in_the_log_and_about_something_else_does_not_count() {
 
 /// Rekor's version 1 signs its entries, and may also prove that they are in the log.
 #[test]
-fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
+fn an_additional_inclusion_proof_must_be_valid_too() {
     let instance = Instance::new();
     let signed = instance.signed();
     let logged = instance.authority.entry(&signed.message, &signed.signature, &signed.given.pem, at(60));
@@ -371,7 +371,7 @@ fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
 
 /// Cosign 2 has the timestamp in an annotation; with a root without logs it is the only time.
 #[test]
-fn a_timestamp_of_cosign_s_own_form_counts() {
+fn a_timestamp_in_cosigns_own_form_is_accepted() {
     let instance = Instance::new();
     let given = instance.authority.give(&format!("URI:{JOB}"), TOKEN);
     let signature = given.sign(&payload(digest()));

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_harness_s_closing_lines_are_counted() {
+    fn the_harnesss_result_lines_are_counted() {
         let mut counts = Counts::default();
         counts.add(
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.08s",

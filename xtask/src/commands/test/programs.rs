@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_harness_s_own_count_is_told_from_what_tests_say() {
+    fn the_harnesss_result_line_is_distinguished_from_tests_output() {
         assert!(
             is_of_the_harness("running 3 tests")
                 && is_of_the_harness("")
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_programs_begin_first() {
+    fn the_longest_programs_start_first() {
         let took = [("b".to_owned(), 2), ("c".to_owned(), 9)].into();
         let mut names = ["a", "b", LONG[1], "c", LONG[0]];
         names.sort_by_key(|name| turn(name, &took));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_ends_with_whoever_waits_for_it() {
+    async fn a_program_ends_when_its_waiter_is_dropped() {
         let room = tempfile::tempdir().unwrap();
         let (program, pid) = (room.path().join("program"), room.path().join("pid"));
         std::fs::write(&program, format!("#!/bin/sh\necho $$ >'{}'\nexec sleep 600\n", pid.display()))
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_named_by_its_source_in_the_workspace() {
+    fn a_program_is_named_after_its_source_file() {
         let program =
             |source: &str| TestProgram { source: source.into(), package: "/w/x".into(), path: "/t/x".into() };
         assert_eq!(name(Path::new("/w"), &program("/w/tests/tests/whole.rs")), "tests/tests/whole.rs");

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_beside_an_image_is_counted_by_its_kind() {
+    fn referrers_of_an_image_are_counted_by_kind() {
         let mut counted = Beside::default();
         for (artifact_type, annotation) in [
             ("application/spdx+json", None),

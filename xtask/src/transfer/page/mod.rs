@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_page_cannot_be_written_to_is_refused_by_name_and_left_alone() {
+    fn an_unwritable_page_is_refused_by_name_and_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let refused = |path: &Path, words: &str| {

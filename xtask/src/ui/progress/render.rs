@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn many_tasks_are_counted_and_never_fill_the_screen() {
+    fn many_tasks_are_summed_up_and_never_fill_the_screen() {
         let now = Instant::now();
         let mut state = state(now);
         for number in 0..40 {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_answer_is_named_with_the_time_that_is_left() {
+    fn an_unanswered_server_is_named_with_the_remaining_time() {
         let now = Instant::now();
         let mut state = State::default();
         let wait = |on: &str, seconds: u64| Wait {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn how_long_a_wait_takes_is_shown_whoever_is_waited_for() {
+    fn every_wait_is_shown_with_its_duration() {
         let now = Instant::now();
         let on = "arn:aws:iam::123456789012:user/ada on a-laptop-with-a-name (process 31337)";
         let until = Some(now + Duration::from_secs(120));

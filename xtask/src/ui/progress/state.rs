@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_that_of_what_this_run_sent() {
+    fn the_rate_only_counts_this_runs_bytes() {
         let start = Instant::now();
         let mut state = State { total: Some(Total::new("image", 2, 1_000_000, start)), ..State::default() };
         let task = state.begin("a".into(), Some(600_000), start);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_done_than_there_is() {
+    fn progress_never_exceeds_the_total() {
         let now = Instant::now();
         let mut state = State { total: Some(Total::new("image", 1, 10, now)), ..State::default() };
         let task = state.begin("a".into(), Some(10), now);

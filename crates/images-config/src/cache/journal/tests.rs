@@ -28,7 +28,7 @@ fn has(path: &Path, number: usize, today: u32) -> bool {
 }
 
 #[test]
-fn what_is_sorted_is_found_and_what_is_not_there_is_not() {
+fn existing_keys_are_found_in_the_sorted_part_and_missing_ones_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mapping.json");
     fill(&path, 0..3_000, TODAY);
@@ -53,7 +53,7 @@ fn what_is_sorted_is_found_and_what_is_not_there_is_not() {
 }
 
 #[test]
-fn what_is_new_is_appended_and_nothing_else_is_written() {
+fn only_new_facts_are_appended() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mapping.json");
     fill(&path, 0..3_000, TODAY);
@@ -64,7 +64,7 @@ fn what_is_new_is_appended_and_nothing_else_is_written() {
 }
 
 #[test]
-fn what_no_list_asks_for_goes_and_what_one_asks_for_stays() {
+fn facts_that_are_no_longer_used_are_removed_and_used_ones_stay() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mapping.json");
     fill(&path, 0..3_000, TODAY);
@@ -82,7 +82,7 @@ fn what_no_list_asks_for_goes_and_what_one_asks_for_stays() {
 }
 
 #[test]
-fn a_kill_at_any_byte_loses_that_line_and_no_other() {
+fn a_kill_at_any_byte_loses_only_that_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mapping.json");
     let mut journal = open(&path, TODAY);
@@ -107,7 +107,7 @@ fn a_kill_at_any_byte_loses_that_line_and_no_other() {
 }
 
 #[test]
-fn runs_at_once_lose_nothing_even_while_one_sorts() {
+fn simultaneous_runs_lose_nothing_even_while_one_sorts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mapping.json");
     std::thread::scope(|scope| {

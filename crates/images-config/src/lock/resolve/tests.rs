@@ -147,7 +147,7 @@ fn count(asked: &Mutex<Vec<String>>, what: &str) -> usize {
 }
 
 #[tokio::test]
-async fn an_index_is_read_once_and_then_only_asked_for() {
+async fn an_index_is_read_once_and_then_only_checked_by_head() {
     let mut registry = Registry::default();
     let (index, images) = registry.index(&["amd64", "arm64", "s390x"], "1");
     let (client, asked) = registry.start().await;
@@ -191,7 +191,7 @@ async fn several_platforms_and_all_of_them() {
 }
 
 #[tokio::test]
-async fn images_whose_platform_the_index_does_not_say_say_it_themselves() {
+async fn an_image_without_a_platform_in_the_index_has_it_in_its_configuration() {
     let mut registry = Registry::default();
     let images = ["amd64", "arm64"].map(|architecture| registry.image(architecture, None));
     let entries =
@@ -222,7 +222,7 @@ async fn a_base_needs_its_platforms() {
 }
 
 #[tokio::test]
-async fn a_single_image_says_itself_what_it_is_for() {
+async fn a_single_image_has_its_platform_in_its_configuration() {
     let mut registry = Registry::default();
     let (digest, size) = registry.image("arm64", Some("1"));
     let (client, asked) = registry.start().await;
@@ -237,7 +237,7 @@ async fn a_single_image_says_itself_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn what_is_primed_needs_its_digest_alone() {
+async fn a_primed_image_only_needs_its_digest() {
     let mut registry = Registry::default();
     let (index, _) = registry.index(&["amd64"], "1");
     let (client, _) = registry.start().await;
@@ -246,14 +246,14 @@ async fn what_is_primed_needs_its_digest_alone() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_named() {
+async fn a_missing_image_is_named() {
     let (client, _) = Registry::default().start().await;
     let error = resolve(&client, &want(&[], &[]), None, now()).await.unwrap_err();
     assert_eq!(error.to_string(), "docker.io/x/y:1 does not exist");
 }
 
 #[tokio::test]
-async fn one_that_fails_does_not_keep_the_others() {
+async fn one_failure_does_not_stop_the_others() {
     let mut registry = Registry::default();
     let (index, _) = registry.index(&["amd64"], "1");
     let (client, _) = registry.start().await;

@@ -74,7 +74,7 @@ fn caller(url: &str) -> Caller {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_scenarios_have_the_outcomes_that_are_written_down() {
+async fn the_scenarios_have_the_recorded_outcomes() {
     let local = Local::start();
     let moto = moto_server().map(|program| Moto::start(&program));
     let other = moto.as_ref().map(|moto| caller(&moto.url));
@@ -123,7 +123,7 @@ async fn every_operation_that_is_served_is_in_a_scenario() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn aws_s_own_clients_come_to_the_same_outcomes() {
+async fn awss_own_clients_have_the_same_outcomes() {
     let models = crate::common::models();
     let (Some(python), Some(models)) = (installed("python"), models) else {
         crate::common::programs::missing("boto3 and the aws CLI are not in target/python");

@@ -37,7 +37,7 @@ fn task(shared_blobs: &SharedBlobs, image: usize, repository: &str, blob: Digest
 }
 
 #[test]
-fn a_blob_of_thousands_of_repositories_is_brought_once_and_mounted_from_whoever_has_it() {
+fn a_blob_of_thousands_of_repositories_is_copied_once_and_mounted_by_the_others() {
     let (base, own) = (Digest::of(b"base"), |image: usize| Digest::of(&image.to_be_bytes()));
     let name = |image: usize| format!("r{image}");
     for mounts in [Mounts::Anytime, Mounts::Committed] {
@@ -63,7 +63,7 @@ fn a_blob_of_thousands_of_repositories_is_brought_once_and_mounted_from_whoever_
 }
 
 #[test]
-fn whoever_waits_for_an_image_that_fails_brings_the_blob() {
+fn an_image_that_waits_for_a_failed_one_copies_the_blob() {
     let blob = Digest::of(b"blob");
     let images = (0..3).map(|image| planned(&format!("r{image}"), Action::Copy, &[blob])).collect();
     let shared_blobs = shared_blobs(&mirror(Mounts::Anytime), images);
@@ -77,7 +77,7 @@ fn whoever_waits_for_an_image_that_fails_brings_the_blob() {
 }
 
 #[test]
-fn no_image_waits_for_a_later_one_that_took_over_from_one_that_failed() {
+fn no_image_waits_for_a_later_one_that_replaced_a_failed_one() {
     let blob = Digest::of(b"blob");
     let images = (0..3).map(|_| planned("r", Action::Copy, &[blob])).collect();
     let shared_blobs = shared_blobs(&mirror(Mounts::Committed), images);
@@ -90,7 +90,7 @@ fn no_image_waits_for_a_later_one_that_took_over_from_one_that_failed() {
 }
 
 #[test]
-fn a_blob_of_one_image_is_mounted_from_where_an_earlier_run_left_it() {
+fn a_blob_of_one_image_is_mounted_from_an_earlier_runs_repository() {
     let (blob, other) = (Digest::of(b"blob"), Digest::of(b"other"));
     let there = Digest::of(b"there");
     let mirror = mirror(Mounts::Committed);

@@ -7,7 +7,7 @@ use registry::RetryPolicy;
 use super::*;
 
 #[tokio::test]
-async fn what_is_shown_a_moment_later_is_looked_at_again_and_what_never_comes_is_an_error() {
+async fn an_artifact_visible_later_is_read_again_and_a_missing_one_is_an_error() {
     for (late, is_shown) in [(2, true), (1_000, false)] {
         let build = Build::with(&[("var/lib/dpkg/status", STATUS)]);
         let (store, plain) = (Arc::new(Store { late, ..Store::default() }), Arc::new(Plain::default()));

@@ -180,7 +180,7 @@ fn image(files: &[(&str, &[u8])], scratch: &Path) -> Packed {
 }
 
 #[test]
-fn an_sbom_lists_what_is_installed_and_says_where_the_image_comes_from() {
+fn an_sbom_has_the_installed_packages_and_the_images_origin() {
     let build = Build::with(&[("var/lib/dpkg/status", STATUS), ("etc/os-release", OS)]);
     let document = sbom::document(&build.planned, &build.image, build.image.installed.as_ref().unwrap());
     let digest = build.image.manifest.digest();
@@ -231,7 +231,7 @@ fn an_sbom_lists_what_is_installed_and_says_where_the_image_comes_from() {
 }
 
 #[test]
-fn an_sbom_says_what_it_does_not_list() {
+fn an_sbom_states_what_it_does_not_cover() {
     let comment = |files: &[(&str, &[u8])]| {
         let build = Build::with(files);
         let document = sbom::document(&build.planned, &build.image, build.image.installed.as_ref().unwrap());
@@ -251,7 +251,7 @@ fn an_sbom_says_what_it_does_not_list() {
 }
 
 #[test]
-fn a_provenance_names_each_input_of_the_build_key() {
+fn a_provenance_has_each_input_of_the_build_key() {
     let build = Build::with(&[("start", b"")]);
     let manifest = build.image.manifest.clone();
     let document = provenance::document(&build.planned, &manifest, std::slice::from_ref(&build.image));
@@ -341,7 +341,7 @@ fn context(store: &Arc<Store>, plain: &Arc<Plain>) -> Context {
 }
 
 #[tokio::test]
-async fn both_documents_are_listed_by_any_registry_and_a_second_time_changes_nothing() {
+async fn both_documents_are_referrers_at_any_registry_and_a_second_push_changes_nothing() {
     for lists in [true, false] {
         let build = Build::with(&[("var/lib/dpkg/status", STATUS), ("var/lib/rpm/Packages.db", b"")]);
         let (store, plain) = (Arc::new(Store { lists, ..Store::default() }), Arc::new(Plain::default()));
@@ -376,7 +376,7 @@ async fn both_documents_are_listed_by_any_registry_and_a_second_time_changes_not
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_them_is_an_error_that_says_how_to_do_without() {
+async fn a_registry_that_refuses_attestations_is_an_error_with_a_hint() {
     let build = Build::with(&[("start", b"")]);
     let (store, plain) = (Arc::new(Store { refuses: true, ..Store::default() }), Arc::new(Plain::default()));
     let repository: Reference = "registry.example/lambda".parse().unwrap();

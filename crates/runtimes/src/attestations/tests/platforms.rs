@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn an_sbom_is_about_the_image_of_its_platform_and_the_provenance_about_the_index() {
+async fn an_sbom_refers_to_its_platforms_image_and_the_provenance_to_the_index() {
     for lists in [true, false] {
         let one = Build::with(&[("var/lib/dpkg/status", STATUS)]);
         let two = Build::with(&[("var/lib/dpkg/status", STATUS), ("etc/os-release", OS)]);

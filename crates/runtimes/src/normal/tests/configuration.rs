@@ -17,7 +17,7 @@ fn configured(config: Value, made: &[bool], instructions: &[(&str, &str)]) -> Va
 }
 
 #[test]
-fn one_configuration_of_all_builders() {
+fn all_builders_configurations_become_equal() {
     let base = json!({ "created_by": "base" });
     let legacy = json!({
         "architecture": "arm64", "os": "linux", "container": "0123", "docker_version": "20.10.24",
@@ -76,7 +76,7 @@ fn one_configuration_of_all_builders() {
 }
 
 #[test]
-fn the_time_is_the_bases_and_not_before_that_of_staged_files() {
+fn the_time_is_that_of_the_base_but_not_before_staged_files() {
     for (config, wanted) in [
         (json!({ "created": "2020-09-13T12:26:40.9Z" }), 1_600_000_000),
         (json!({ "created": "0001-01-01T00:00:00Z" }), EARLIEST),

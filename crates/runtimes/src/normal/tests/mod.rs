@@ -85,7 +85,7 @@ fn the_base() -> Tar {
 }
 
 #[test]
-fn one_change_is_one_layer_however_a_builder_writes_it() {
+fn one_change_becomes_the_same_layer_for_each_builder() {
     let new = |tar: Tar| tar.file("d/new", b"new", LATER);
     let table: [(&str, Vec<Tar>, &[&str]); 6] = [
         (
@@ -155,7 +155,7 @@ fn one_change_is_one_layer_however_a_builder_writes_it() {
 }
 
 #[test]
-fn what_differs_in_more_than_its_form_stays() {
+fn real_differences_are_kept() {
     let layer = Tar::default()
         .file("d/a", b"A", 1)
         .with(tar::EntryType::Regular, "d/b", 1, b"b", |header| header.set_mode(0o4755))
@@ -179,7 +179,7 @@ fn what_differs_in_more_than_its_form_stays() {
 }
 
 #[test]
-fn names_links_devices_and_owners_of_any_size_are_written_as_they_were() {
+fn names_links_devices_and_owners_of_any_size_are_preserved() {
     let long = format!("{}/é", "long".repeat(40));
     let mut records = Vec::new();
     for (key, value) in [("path", long.as_str()), ("uid", "4000000"), ("linkpath", "")] {
@@ -270,7 +270,7 @@ fn a_source_keeps_the_time_that_its_compiled_file_names() {
 }
 
 #[test]
-fn above_a_base_that_cannot_be_read_every_mark_stays() {
+fn without_a_readable_base_every_whiteout_is_kept() {
     let zstd: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0];
     let layer = Tar::default().directory("d/").file("d/.wh..wh..opq", b"", 0).file("e/.wh.f", b"", 0);
     let wanted = [
@@ -282,7 +282,7 @@ fn above_a_base_that_cannot_be_read_every_mark_stays() {
 }
 
 #[test]
-fn a_number_that_a_header_leaves_empty_is_zero() {
+fn an_empty_number_in_a_header_is_zero() {
     let empty = |header: &mut tar::Header| {
         let old = header.as_old_mut();
         (old.uid, old.gid, old.mtime, old.mode) = ([0; 8], [b' '; 8], [0; 12], [0; 8]);
@@ -293,7 +293,7 @@ fn a_number_that_a_header_leaves_empty_is_zero() {
 }
 
 #[test]
-fn a_layer_of_what_is_not_understood_is_refused() {
+fn a_layer_with_unknown_entries_is_refused() {
     let layer = Tar::default().entry(tar::EntryType::new(b'M'), "s", 1);
     let (file, scratch) = (image(&[&layer.0]), tempfile::tempdir().unwrap());
     let archive = Archive::open(file.path()).unwrap();

@@ -33,7 +33,7 @@ fn after(before: &Lock, want: &Want, answers: Answers) -> Lock {
 }
 
 #[tokio::test]
-async fn a_digest_is_locked_when_it_was_seen_for_long_enough_and_is_not_read_before() {
+async fn a_digest_is_locked_when_it_is_old_enough_and_not_read_before() {
     let (client, asked, digest) = having("amd64").await;
     let want = waits_three_days();
     let mut lock = Lock::default();
@@ -85,7 +85,7 @@ async fn the_older_one_stays_locked_while_the_newer_one_waits() {
 }
 
 #[tokio::test]
-async fn what_was_seen_and_is_replaced_or_gone_is_told() {
+async fn a_waiting_digest_that_is_replaced_or_gone_is_reported() {
     let (client, _, new) = having("amd64").await;
     let want = waits_three_days();
     let withdrawn = Seen { digest: Digest::of(b"withdrawn"), first_seen: day(1) };
@@ -107,7 +107,7 @@ async fn what_was_seen_and_is_replaced_or_gone_is_told() {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_wrong_makes_nothing_wait_for_ever_and_opens_no_door() {
+async fn a_wrong_clock_neither_blocks_a_digest_for_ever_nor_allows_a_fresh_one() {
     let (client, _, digest) = having("amd64").await;
     let want = waits_three_days();
     let seen = |first_seen| Lock {
