@@ -104,6 +104,20 @@ const MISMATCHES: u32 = 2;
 /// How long to retry a server that has never answered.
 const UNREACHABLE_GIVE_UP: Duration = Duration::from_secs(2);
 
+/// The pauses of [`retried_for`] together.
+const RARELY_TRANSIENT: Duration = Duration::from_secs(5);
+
+/// How long an error is retried, if that is less than for others. Quay and Artifactory answer 409 or 404 while another client
+/// pushes the same, and a blob or manifest that was just accepted is found within a second: by then all of that has passed. Most
+/// other conflicts and missing parts stay, and the user should not wait half a minute to read about them.
+fn retried_for(error: &Error) -> Option<Duration> {
+    let is_rarely_transient = matches!(
+        error.kind(),
+        ErrorKind::Refused { status: 409, .. } | ErrorKind::NotFound { .. } | ErrorKind::PartUnknown { .. }
+    );
+    is_rarely_transient.then_some(RARELY_TRANSIENT)
+}
+
 /// Tries `operation` until it succeeds, fails for good, has been tried often enough, or `give_up_after` is over.
 pub(crate) async fn retry<T, F, Fut>(
     pause: impl Fn(u32, &Error) -> Option<Duration>,
@@ -117,6 +131,7 @@ where
     Fut: Future<Output = Result<T, Error>>,
 {
     let (mut tries, mut mismatches, mut unheard_since) = (Tries::default(), 0, None);
+    let mut paused_in_doubt = Duration::ZERO;
     let mut so_far = Duration::ZERO;
     loop {
         let error = match operation().await {
@@ -132,6 +147,15 @@ where
             // A caller that retries the whole operation counts this time, too.
             return Err(waited::after(error, so_far));
         };
+        let mut pause = pause;
+        if let Some(most) = retried_for(&error) {
+            // The last try is at the end of that time.
+            pause = pause.min(most.saturating_sub(paused_in_doubt));
+            if pause.is_zero() {
+                return Err(waited::after(error, so_far));
+            }
+            paused_in_doubt += pause;
+        }
         so_far += pause;
         if error.is_brief()
             && unheard_since.get_or_insert_with(Instant::now).elapsed() + pause > UNREACHABLE_GIVE_UP
