@@ -140,23 +140,25 @@ where
                 Started::Mounted => return Ok(0),
                 Started::Session(session) => session,
             };
-            let (meter, size) = (Arc::new(Meter::default()), blob.size);
-            let (counted, subject) = (Arc::clone(&meter), to.with_digest(blob.digest));
-            let body = open().map(move |piece| match piece {
-                Ok(piece) => {
-                    counted.add(piece.len() as u64, size);
-                    Ok(piece)
-                }
-                Err(error) => {
-                    let kind =
-                        ErrorKind::Helper { what: "reading the blob", source: Arc::from(error.into()) };
-                    let error = Error::of(&subject, kind);
-                    counted.fail(error.clone());
-                    Err(error)
-                }
-            });
-            blob_upload::send(connection, to, session, blob.into(), (Body::stream(body, Some(size)), &meter))
-                .await?;
+            let (size, subject) = (blob.size, to.with_digest(blob.digest));
+            let body = |meter: &Arc<Meter>| {
+                let (meter, subject) = (Arc::clone(meter), subject.clone());
+                let body = open().map(move |piece| match piece {
+                    Ok(piece) => {
+                        meter.add(piece.len() as u64, size);
+                        Ok(piece)
+                    }
+                    Err(error) => {
+                        let kind =
+                            ErrorKind::Helper { what: "reading the blob", source: Arc::from(error.into()) };
+                        let error = Error::of(&subject, kind);
+                        meter.fail(error.clone());
+                        Err(error)
+                    }
+                });
+                Body::stream(body, Some(size))
+            };
+            blob_upload::send(connection, to, session, blob.into(), body).await?;
             Ok(size)
         })
         .await

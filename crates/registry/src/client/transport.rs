@@ -258,7 +258,8 @@ impl Core {
                 }
                 continue;
             }
-            if status.is_success() {
+            // A body that can be sent once is sent on by the caller, who can make it again.
+            if status.is_success() || (!call.body.is_repeatable() && moves(&response).is_some()) {
                 self.note_elsewhere(call, (!own).then_some(&url));
                 if url != call.url {
                     response.extensions_mut().insert(AnsweredAt(url));
@@ -366,10 +367,17 @@ impl Refusal {
 
 /// The target of a redirect that may be followed: not with a body that can be sent once, and 303 only for reading.
 fn redirect(call: &Call<'_>, response: &Response) -> Option<String> {
-    let follows = match response.status() {
-        StatusCode::SEE_OTHER => call.is_read(),
-        // By 301 and 302 a proxy sends uploads from http to https, too: a GET there, as of a browser, would be none.
-        status => matches!(status.as_u16(), 301 | 302 | 307 | 308) && call.body.is_repeatable(),
+    let there = match response.status() {
+        StatusCode::SEE_OTHER if call.is_read() => response::header(response.headers(), LOCATION.as_str()),
+        _ if call.body.is_repeatable() => moves(response),
+        _ => None,
     };
-    follows.then(|| response::header(response.headers(), LOCATION.as_str()).map(str::to_owned)).flatten()
+    there.map(str::to_owned)
+}
+
+/// Where the same request is to be made instead. By 301 and 302 a proxy sends uploads from http to https, too: a GET there, as
+/// of a browser, would be none.
+fn moves(response: &Response) -> Option<&str> {
+    let moves = matches!(response.status().as_u16(), 301 | 302 | 307 | 308);
+    response::header(response.headers(), LOCATION.as_str()).filter(|_| moves)
 }

@@ -21,8 +21,17 @@ use crate::reference::Reference;
 pub(crate) enum Started {
     /// The repository has the blob, mounted or from before.
     Mounted,
-    /// The bytes have to be sent to this address.
+    /// The bytes have to be sent to this address, which names the blob.
     Session(Url),
+}
+
+/// The answer to the bytes.
+#[derive(Debug)]
+pub(crate) enum Finished {
+    /// The repository has the blob.
+    Stored,
+    /// All of them have to be sent to this address instead.
+    SentOn(Url),
 }
 
 /// Opens an upload; with `from`, asks the registry to mount the blob from that repository instead. No retry.
@@ -65,14 +74,8 @@ pub(crate) async fn start(
     }
     match address {
         Some(address) => {
-            let plain = connection.core.routes.plain_hosts(target.registry());
-            // Our bytes are sent there: by plain http only to a host that the user named.
-            let plain = location::Plain { is_plain: false, ..plain };
-            let session = location::resolve_blob(answered_at(&response, &url), address, &plain);
-            let session = session.map_err(|kind| Error::of(target, kind))?;
-            if plain.names(&session) {
-                connection.core.guard.named(&session);
-            }
+            let mut session = place(connection, target, answered_at(&response, &url), address)?;
+            session.query_pairs_mut().append_pair("digest", &digest.to_string());
             Ok(Started::Session(session))
         }
         // A proxy before the registry may have answered instead of it, as in [`response::not_done`].
@@ -83,17 +86,28 @@ pub(crate) async fn start(
     }
 }
 
+/// Where the server at `asked` wants the bytes of a blob.
+fn place(connection: &Connection, target: &Reference, asked: &Url, address: &str) -> Result<Url, Error> {
+    let plain = connection.core.routes.plain_hosts(target.registry());
+    // Our bytes are sent there: by plain http only to a host that the user named.
+    let plain = location::Plain { is_plain: false, ..plain };
+    let place = location::resolve_blob(asked, address, &plain).map_err(|kind| Error::of(target, kind))?;
+    if plain.names(&place) {
+        connection.core.guard.named(&place);
+    }
+    Ok(place)
+}
+
 /// Sends a whole blob to `session` in one PUT, the form that every registry supports: ECR's answers to PATCH (201 instead of
 /// 202, a `Range` that is too small) have broken several clients. No retry: the body cannot be sent twice.
 pub(crate) async fn finish(
     connection: &Connection,
     target: &Reference,
-    mut session: Url,
+    session: Url,
     blob: Blob,
     body: Body,
-) -> Result<(), Error> {
-    session.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-    let mut call = Call::read(target, Action::UploadFinish, Method::PUT, session);
+) -> Result<Finished, Error> {
+    let mut call = Call::read(target, Action::UploadFinish, Method::PUT, session.clone());
     call.push = true;
     call.headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
     call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -105,16 +119,21 @@ pub(crate) async fn finish(
         }
         _ => error,
     })?;
+    if response.status().is_redirection() {
+        // The address is taken as it is: a signed one must not be changed.
+        let address = response::header(response.headers(), LOCATION.as_str()).unwrap_or_default();
+        return Ok(Finished::SentOn(place(connection, target, &session, address)?));
+    }
     match response::content_digest(response.headers()) {
         Some(actual) if actual != blob.digest => {
             Err(Error::of(target, ErrorKind::DigestMismatch { expected: blob.digest, actual }))
         }
         None if response.status() == StatusCode::OK => {
             match blobs::is_at_target(connection, target, blob.digest).await? {
-                true => Ok(()),
+                true => Ok(Finished::Stored),
                 false => Err(Error::of(target, response::not_done())),
             }
         }
-        _ => Ok(()),
+        _ => Ok(Finished::Stored),
     }
 }

@@ -7,28 +7,48 @@ use std::time::Duration;
 use url::Url;
 
 use super::source::{self, Meter, Transfer};
-use crate::client::uploads::{self, Started};
+use crate::client::uploads::{self, Finished, Started};
 use crate::client::{Connection, Timeouts, blobs};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Blob;
 use crate::net::http::Body;
 use crate::reference::Reference;
+use crate::size_limits;
 
 /// Sends the blob to `session`: the source's reply is the body.
 pub(crate) async fn stream(transfer: &Transfer, target: &Reference, session: Url) -> Result<(), Error> {
-    let meter = Arc::new(Meter::default());
-    let body = Body::stream(source::body(transfer.clone(), Arc::clone(&meter)), Some(transfer.blob.size));
-    send(&transfer.connection, target, session, transfer.blob, (body, &meter)).await
+    let body = |meter: &Arc<Meter>| {
+        Body::stream(source::body(transfer.clone(), Arc::clone(meter)), Some(transfer.blob.size))
+    };
+    send(&transfer.connection, target, session, transfer.blob, body).await
+}
+
+/// Sends a body to `session`, and to wherever that sends it on. `open` makes the body anew each time.
+pub(crate) async fn send(
+    connection: &Connection,
+    target: &Reference,
+    mut session: Url,
+    blob: Blob,
+    open: impl Fn(&Arc<Meter>) -> Body,
+) -> Result<(), Error> {
+    for _ in 0..=size_limits::REDIRECTS {
+        let meter = Arc::new(Meter::default());
+        match send_once(connection, target, session, blob, (open(&meter), &meter)).await? {
+            Finished::Stored => return Ok(()),
+            Finished::SentOn(there) => session = there,
+        }
+    }
+    Err(Error::of(target, ErrorKind::Protocol(format!("more than {} redirects", size_limits::REDIRECTS))))
 }
 
 /// Sends a body, which counts into its meter, to `session`, as long as something moves.
-pub(crate) async fn send(
+async fn send_once(
     connection: &Connection,
     target: &Reference,
     session: Url,
     blob: Blob,
     (body, meter): (Body, &Meter),
-) -> Result<(), Error> {
+) -> Result<Finished, Error> {
     if blob.size == 0 {
         // No bytes can show progress: only the reply is waited for.
         meter.add(0, 0);

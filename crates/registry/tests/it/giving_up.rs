@@ -189,7 +189,7 @@ async fn announcing(line: &'static str, pause: Duration) -> (SocketAddr, Arc<()>
 }
 
 #[test]
-fn a_server_that_only_ever_announces_its_reply_is_given_up() {
+fn a_server_that_only_announces_its_reply_is_given_up() {
     run(async {
         for (line, pause) in [("100 Continue", 0), ("103 Early Hints\r\nLink: </a>; rel=preload", 5)] {
             let (address, open) = announcing(line, Duration::from_millis(pause)).await;
@@ -248,7 +248,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conflict_or_a_missing_part_that_stays_is_told_after_five_seconds() {
+async fn a_permanent_conflict_or_missing_part_is_reported_after_five_seconds() {
     let manifest = Manifest::new(images::OCI_IMAGE, "{}");
     let name = &reference(&format!("{ODD}/r:1"));
     for (status, code) in [

@@ -13,15 +13,14 @@
 //! | redirects to an object store with an expired URL | [stargz-snapshotter#167](https://github.com/containerd/stargz-snapshotter/pull/167), [distribution#4175](https://github.com/distribution/distribution/issues/4175) |
 //! | refuses the referrers API, which it does not support | [regclient#389](https://github.com/regclient/regclient/pull/389) |
 
-use registry::lists;
 use registry::mirror::{Job, Mirror, Platforms};
-use registry::{Digest, ErrorKind};
+use registry::{Descriptor, Digest, ErrorKind, blobs, lists};
 
 use crate::artifacts;
 use crate::support::faults::Rule;
 use crate::support::images::{TestImage, bytes, image, index};
 use crate::support::odd::{ODD, answer, odd};
-use crate::support::{Fake, Fault, client, copied, copy, knowing, location, pair, profile, reply, run};
+use crate::support::{Auth, Fake, Fault, client, copied, copy, knowing, location, pair, profile, reply, run};
 
 fn small() -> TestImage {
     image("a", &[bytes("l", 5_000)])
@@ -79,6 +78,34 @@ fn an_upload_redirected_by_a_proxy_stays_an_upload() {
             assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{status}");
             assert_eq!(target.log.fired(), 2);
         }
+    });
+}
+
+#[test]
+fn a_redirected_upload_sends_its_bytes_there_without_our_credentials() {
+    run(async {
+        let image = image("a", &[bytes("l", 3 << 20)]);
+        for (status, elsewhere) in [(301, false), (302, false), (307, false), (308, true), (307, true)] {
+            let (source, target) = pair(&image).await;
+            target.quirks(|quirks| quirks.auth = Auth::Bearer(None));
+            target.on(Rule::new("PUT", "/uploads/", Fault::SentOn { status, elsewhere }).times(1));
+            assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{status} {elsewhere}");
+            assert_eq!((target.broken_tag(), target.log.fired()), (None, 1));
+            assert_eq!(target.log.count("POST uploads"), 2, "the session is the same one");
+            assert_eq!(target.log.count("PUT elsewhere"), usize::from(elsewhere));
+        }
+        // So is what is pushed from memory; and a chain has an end.
+        let content = bytes("sbom", 70_000);
+        let blob = Descriptor::new("x", Digest::of(&content), 70_000);
+        let target = Fake::plain().await;
+        target.on(Rule::new("PUT", "/uploads/", Fault::SentOn { status: 307, elsewhere: true }).times(1));
+        let pushed = blobs::push_bytes(&client(), &target.name("r"), &blob, content.clone()).await;
+        assert_eq!((pushed.unwrap(), target.log.count("PUT elsewhere")), (70_000, 1));
+        let target = Fake::plain().await;
+        target.on(Rule::new("PUT", "/uploads/", Fault::SentOn { status: 307, elsewhere: false }).times(99));
+        let pushed = blobs::push_bytes(&client(), &target.name("r"), &blob, content).await;
+        let error = pushed.unwrap_err().to_string();
+        assert!(error.ends_with("more than 5 redirects"), "{error}");
     });
 }
 

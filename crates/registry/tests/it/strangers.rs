@@ -48,7 +48,6 @@ fn an_image_found_only_by_get_exists() {
             let digest = copied(&source, &target).await.unwrap_or_else(|error| panic!("{no:?}: {error}"));
             assert_eq!(digest, image.digest());
         }
-        // A missing manifest is requested once by each method.
         let (none, target) = (Fake::plain().await, Fake::plain().await);
         assert!(matches!(copied(&none, &target).await.unwrap_err().kind(), ErrorKind::NotFound { .. }));
         assert_eq!(none.log.counts(), "GET manifests 1, HEAD manifests 1");

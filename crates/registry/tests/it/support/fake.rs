@@ -333,6 +333,11 @@ async fn handle_numbered(
             let there = format!("http://{address}{}", parts.uri.path());
             Ok(response(307, &[("location", &there)], ""))
         }
+        Some(Fault::SentOn { status, elsewhere }) => {
+            let address = shared.elsewhere.lock().unwrap().filter(|_| elsewhere);
+            let host = address.map(|address| format!("http://{address}")).unwrap_or_default();
+            Ok(response(status, &[("location", &format!("{host}{path}"))], ""))
+        }
         Some(fault) => {
             let body = read(body, shared, None).await?;
             let reply = reply(shared, &parts, body, kind)?;

@@ -35,6 +35,8 @@ pub enum Fault {
     Expire,
     /// The blob is redirected to another host, where an `Authorization` is an error.
     Elsewhere,
+    /// The request is redirected with this status and its query, to another host or relative to this one.
+    SentOn { status: u16, elsewhere: bool },
 }
 
 impl Fault {

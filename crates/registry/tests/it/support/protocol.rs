@@ -42,7 +42,7 @@ pub fn reply(shared: &Shared, parts: &Parts, body: Received, kind: &str) -> Resu
     let authorization =
         parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     if kind == "elsewhere" {
-        return Ok(elsewhere(state, parts, authorization));
+        return Ok(elsewhere(state, parts, body, authorization));
     }
     if kind == "token" {
         return Ok(token(state, authorization));
@@ -71,12 +71,15 @@ pub fn reply(shared: &Shared, parts: &Parts, body: Received, kind: &str) -> Resu
 }
 
 /// S3: no second kind of authentication.
-fn elsewhere(state: &mut Inner, parts: &Parts, authorization: &str) -> Response<Body> {
+fn elsewhere(state: &mut Inner, parts: &Parts, body: Received, authorization: &str) -> Response<Body> {
     if !authorization.is_empty() {
         state.unknown.push("an Authorization at another host".to_owned());
         let body =
             "<Error><Code>InvalidArgument</Code><Message>Only one auth mechanism allowed</Message></Error>";
         return response(400, &[], body);
+    }
+    if parts.method == "PUT" {
+        return state.finish_upload(parts, body);
     }
     let quirks = Quirks::default();
     let kept = std::mem::replace(&mut state.quirks, quirks);
