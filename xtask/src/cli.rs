@@ -5,16 +5,17 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum as _};
 use failure::{Kind, ending, failure};
 
 use crate::commands::Command;
-use crate::exit_codes::EXIT_CODES;
+use crate::exit_codes;
 use crate::settings::Global;
 use crate::ui::Format;
 
 /// Puts every container image an HTC-Grid needs into your own Amazon ECR.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100, after_help = exit_codes::help())]
 #[command(after_long_help = format!(
     "The Makefile's arguments keep working: `make transfer-images TAG=x REGION=y` is\n\
-     `cargo xtask transfer-images TAG=x REGION=y`.\n\n{EXIT_CODES}"
+     `cargo xtask transfer-images TAG=x REGION=y`.\n\n{}",
+    exit_codes::help()
 ))]
 pub struct Cli {
     /// The options of every command.
