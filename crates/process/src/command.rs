@@ -3,9 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::error::TAIL_LINES;
+use crate::error::{TAIL_LINES, name};
 use crate::inherited::variables;
 use crate::{ProcessError, Secret, blocking, plain};
 
@@ -37,40 +38,60 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// A handle to end a running program from another task.
+/// A handle to end a program from another task. A program that has not started yet does not start after that.
 #[derive(Clone, Default)]
-pub struct Killer(Arc<std::sync::Mutex<Option<Arc<duct::ReaderHandle>>>>);
+pub struct Killer(Arc<Mutex<State>>);
 
-/// Ends the program on drop, if it runs: when the task that waits for the program is dropped, the program ends too.
+#[derive(Default)]
+enum State {
+    #[default]
+    Waiting,
+    Runs(Arc<duct::ReaderHandle>),
+    Ended,
+}
+
+/// Ends the program on drop: when the task that waits for the program is dropped, the program ends too.
+///
+/// It is asked to end first, and gets a moment: docker's client ends its plugin (buildx) then, which would otherwise still write to
+/// directories that are removed next.
 pub struct Leash(Killer);
+
+/// The time that a program has to end in an orderly way.
+const ORDERLY: Duration = Duration::from_secs(2);
 
 impl Drop for Leash {
     fn drop(&mut self) {
+        let State::Runs(handle) = self.0.end() else { return };
+        let runs = || matches!(handle.try_wait(), Ok(None));
+        if !runs() {
+            return;
+        }
+        self.0.terminate();
+        let deadline = Instant::now() + ORDERLY;
+        while runs() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.0.kill();
     }
 }
 
 impl Killer {
-    /// Ends the program when the returned value is dropped.
+    /// Ends the program when the returned value is dropped, in an orderly way if it does so within two seconds.
     pub fn leash(&self) -> Leash {
         Leash(self.clone())
     }
 
-    /// Ends the program, if it runs.
+    /// Ends the program.
     pub fn kill(&self) {
-        if let Ok(guard) = self.0.lock()
-            && let Some(handle) = guard.as_ref()
-        {
+        if let State::Runs(handle) = self.end() {
             // The program may have ended in the meantime, which is fine.
             let _ = handle.kill();
         }
     }
 
-    /// Asks the program to end in an orderly way (SIGTERM), if it runs.
+    /// Asks the program to end in an orderly way (SIGTERM).
     pub fn terminate(&self) {
-        if let Ok(guard) = self.0.lock()
-            && let Some(handle) = guard.as_ref()
-        {
+        if let State::Runs(handle) = self.end() {
             for pid in handle.pids().iter().filter_map(|pid| i32::try_from(*pid).ok()) {
                 if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                     // It may have ended in the meantime, which is fine.
@@ -78,6 +99,31 @@ impl Killer {
                 }
             }
         }
+    }
+
+    /// The state so far. A program that runs stays known: it may be killed after it was asked to end.
+    fn end(&self) -> State {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Runs(handle) => State::Runs(Arc::clone(handle)),
+            State::Waiting | State::Ended => std::mem::replace(&mut *state, State::Ended),
+        }
+    }
+
+    /// Starts the program, unless it was ended before. Nobody can end it between the two.
+    fn start(&self, command: &Cmd) -> Result<Arc<duct::ReaderHandle>, ProcessError> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Ended) {
+            return Err(ProcessError::Cancelled { program: name(&command.program) });
+        }
+        let reader = expression(command)
+            .stderr_to_stdout()
+            .unchecked()
+            .reader()
+            .map_err(|e| ProcessError::start(&command.program, e))?;
+        let reader = Arc::new(reader);
+        *state = State::Runs(Arc::clone(&reader));
+        Ok(reader)
     }
 }
 
@@ -180,15 +226,7 @@ impl Cmd {
         mut on_line: impl FnMut(&str) + Send + 'static,
     ) -> Result<(), ProcessError> {
         let run = move || {
-            let reader = expression(&self)
-                .stderr_to_stdout()
-                .unchecked()
-                .reader()
-                .map_err(|e| ProcessError::start(&self.program, e))?;
-            let reader = Arc::new(reader);
-            if let Ok(mut guard) = killer.0.lock() {
-                *guard = Some(Arc::clone(&reader));
-            }
+            let reader = killer.start(&self)?;
             let mut tail = std::collections::VecDeque::with_capacity(TAIL_LINES);
             let mut lines = BufReader::new(&*reader);
             let mut raw = Vec::new();

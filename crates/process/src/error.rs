@@ -30,6 +30,12 @@ pub enum ProcessError {
     /// The working directory does not exist.
     #[error("the working directory cannot be used")]
     Directory(#[source] xshell::Error),
+    /// It was to be ended before it started.
+    #[error("{program} was not started")]
+    Cancelled {
+        /// The program's name.
+        program: String,
+    },
     /// It exceeded its time limit and was killed.
     #[error("{program} did not end within {after:?} and was killed")]
     Late {

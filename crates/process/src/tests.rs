@@ -119,6 +119,54 @@ async fn a_killer_ends_a_running_program() {
     assert!(result.unwrap_err().to_string().contains("signal: 9"));
 }
 
+#[tokio::test]
+async fn a_program_that_was_ended_before_it_started_does_not_start() {
+    let room = tempfile::tempdir().unwrap();
+    let file = room.path().join("started");
+    for end in [Killer::kill, Killer::terminate, |killer: &Killer| drop(killer.leash())] {
+        let killer = Killer::default();
+        end(&killer);
+        let error = Cmd::new("touch").arg(&file).stream(killer, |_| {}).await.unwrap_err();
+        assert_eq!(error.to_string(), "touch was not started");
+        assert!(!file.exists());
+    }
+}
+
+/// Starts a script, stops to wait for it when it prints its first line, and returns how long the end took.
+async fn drop_at_first_line(script: &str, argument: &std::path::Path) -> Duration {
+    let (up, mut is_up) = tokio::sync::mpsc::unbounded_channel();
+    let command = Cmd::new("sh").args(["-c", script, "sh"]).arg(argument);
+    let killer = Killer::default();
+    let leash = killer.leash();
+    let run = command.stream(killer, move |_| up.send(()).unwrap());
+    tokio::select! {
+        ended = run => panic!("{ended:?}"),
+        _ = is_up.recv() => {}
+    }
+    let begun = Instant::now();
+    drop(leash);
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_program_that_nobody_waits_for_ends_in_an_orderly_way_first() {
+    let room = tempfile::tempdir().unwrap();
+    let file = room.path().join("tidied");
+    let script = "trap 'sleep 0.2; touch \"$1\"; exit 1' TERM; echo up; while :; do sleep 0.01; done";
+    drop_at_first_line(script, &file).await;
+    assert!(file.exists());
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_end_in_an_orderly_way_is_killed() {
+    let room = tempfile::tempdir().unwrap();
+    let file = room.path().join("pid");
+    let script = "trap '' TERM; echo $$ > \"$1\"; echo up; while :; do sleep 0.01; done";
+    let took = drop_at_first_line(script, &file).await;
+    gone(&file).await;
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
 /// A script that writes the ID of a process that it started to the file `$1`; the tests append what runs without end.
 const FAMILY: &str = "sleep 600 & echo $! > \"$1.new\"; mv \"$1.new\" \"$1\"; ";
 

@@ -106,7 +106,9 @@ pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeErr
     let docker = context.engine().await?.docker.clone().with_config(&config);
     let (progress, subject) = (Arc::clone(&context.progress), image.repository().to_owned());
     progress.line(&subject, &format!("pulling {name} into the local engine"));
-    docker.store().pull(&name, Killer::default(), move |line| progress.output(&subject, line)).await?;
+    let killer = Killer::default();
+    let _leash = killer.leash();
+    docker.store().pull(&name, killer, move |line| progress.output(&subject, line)).await?;
     Ok(())
 }
 

@@ -43,10 +43,12 @@ impl Bench {
         let variables = engines.as_ref().map(TestEngines::environment).unwrap_or_default();
         bench = variables.into_iter().fold(bench, |bench, (name, value)| bench.env(name, value));
         let printer = context.printer.clone();
+        let killer = Killer::default();
+        let _leash = killer.leash();
         bench
             .args(self.arguments)
             .cwd(context.paths.root())
-            .stream(Killer::default(), move |line| printer.line(line))
+            .stream(killer, move |line| printer.line(line))
             .await?;
         Ok(())
     }
