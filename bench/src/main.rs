@@ -131,7 +131,7 @@ fn main() -> ExitCode {
     let result = match cli.part {
         None => run::run(&cli.options),
         Some(Part::Measure { spec }) => measure::run(&spec),
-        Some(Part::Tether { argv }) => process::tether(&argv),
+        Some(Part::Tether { argv }) => process::run_with_parent(&argv),
         Some(Part::DelayLine { to, delay_ms }) => delay::run(to, Duration::from_millis(delay_ms)),
         Some(Part::Serve { addr, store }) => static_source::run(addr, &store),
         Some(Part::Floor { catalog, store, target, variant, jobs }) => {

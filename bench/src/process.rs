@@ -175,7 +175,7 @@ impl Drop for Server {
 ///
 /// # Errors
 /// The program cannot be started; otherwise this does not return.
-pub fn tether(argv: &[String]) -> Result<()> {
+pub fn run_with_parent(argv: &[String]) -> Result<()> {
     end_with_parent(Signal::KILL)?;
     let [program, args @ ..] = argv else { bail!("no program was given") };
     Err(command(program).args(args).exec()).with_context(|| format!("could not start {program}"))

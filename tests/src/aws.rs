@@ -33,8 +33,8 @@ impl Aws {
     /// The IDs of the customer's KMS keys in the world's region that are not pending deletion, and their aliases. AWS's own keys, such as
     /// `aws/s3`, are created by the first request that needs them and remain.
     pub fn keys(&self) -> (Vec<String>, Vec<String>) {
-        let mut standing = self.emulator.standing();
-        let mut of = |kind| standing.remove(kind).unwrap();
+        let mut existing = self.emulator.resources();
+        let mut of = |kind| existing.remove(kind).unwrap();
         (of("aws_kms_key"), of("aws_kms_alias"))
     }
 

@@ -24,8 +24,8 @@ impl Emulator {
     }
 
     /// The IDs of the resources in the world's region, by terraform's types, without keys that are pending deletion and without AWS's own.
-    pub fn standing(&self) -> BTreeMap<String, Vec<String>> {
-        let url = format!("http://{}/_local/standing?region={REGION}", self.host);
+    pub fn resources(&self) -> BTreeMap<String, Vec<String>> {
+        let url = format!("http://{}/_local/resources?region={REGION}", self.host);
         serde_json::from_value(get(&url).json()).unwrap()
     }
 

@@ -36,9 +36,9 @@ pub fn orphans(aws: &Aws) -> Vec<String> {
             recorded.insert(format!("{kind} {}", instance["attributes"]["id"].as_str().unwrap_or_default()));
         }
     }
-    let standing = aws.emulator.standing().into_iter();
-    let standing = standing.flat_map(|(kind, ids)| ids.into_iter().map(move |id| format!("{kind} {id}")));
-    standing.filter(|named| !recorded.contains(named)).collect()
+    let existing = aws.emulator.resources().into_iter();
+    let existing = existing.flat_map(|(kind, ids)| ids.into_iter().map(move |id| format!("{kind} {id}")));
+    existing.filter(|named| !recorded.contains(named)).collect()
 }
 
 /// The next run completes. After a SIGKILL terraform's lock may remain: then the error has the command that releases it, and this works.

@@ -23,7 +23,7 @@ fn a_run_killed_at_any_kind_of_resource_can_be_destroyed() {
     let Some(world) = World::grid(IMAGES) else { return };
     world.xtask(INIT).ok();
     let aws = world.aws();
-    let before = aws.emulator.standing();
+    let before = aws.emulator.resources();
     for kind in ResourceKind::ALL {
         // With its path: another action's name may start with it.
         let request = kind.creation().replace(':', " ");
@@ -35,8 +35,8 @@ fn a_run_killed_at_any_kind_of_resource_can_be_destroyed() {
         let said = format!("{kind:?}: {}", run.end_within(BOUND));
         assert!(held.is_some(), "nothing is made of it: {said}");
         settle(pid, &said);
-        assert!(!aws.emulator.standing()[kind.name()].is_empty(), "{said}");
+        assert!(!aws.emulator.resources()[kind.name()].is_empty(), "{said}");
         let destroyed = completes(&world, "auto-destroy-images", true, &said);
-        assert_eq!(aws.emulator.standing(), before, "{said}\n{destroyed}");
+        assert_eq!(aws.emulator.resources(), before, "{said}\n{destroyed}");
     }
 }

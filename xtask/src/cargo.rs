@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use failure::{FailWith as _, Kind};
-use process::{Killer, cmd};
+use process::{KillHandle, cmd};
 use serde::Deserialize;
 
 use crate::ui::Printer;
@@ -56,7 +56,7 @@ pub async fn build(
     let lane = printer.progress().lane("cargo");
     let (print, names) = (printer.clone(), packages.join(", "));
     let mut told = false;
-    let result = command.stream(Killer::default(), move |line| {
+    let result = command.stream(KillHandle::default(), move |line| {
         if line.starts_with('{') {
             if let (Some((name, path)), Ok(mut found)) = (program(line), found.lock()) {
                 found.insert(name, path);

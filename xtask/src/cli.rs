@@ -291,7 +291,7 @@ mod tests {
             assert_eq!((format(&words(line)), named(&words(line)).as_deref()), (form, command), "{line}");
         }
         let error = parse(words("xtask transfer-image"), Cli::command()).unwrap_err();
-        let told = failure::told(&usage_error(&error));
+        let told = failure::error_parts(&usage_error(&error));
         assert_eq!(told.message, "unrecognized subcommand 'transfer-image'");
         assert!(told.hints[0].contains("'transfer-images'"), "{told:?}");
     }

@@ -1,6 +1,6 @@
 //! The exit codes: for each kind of failure, and for successful runs.
 
-use failure::{Kind, Told, kind_of, told};
+use failure::{ErrorParts, Kind, error_parts, kind_of};
 use serde_json::{Value, json};
 
 /// Kind of failure, exit code, its name (also in JSON), and its meaning for docs/exit-codes.md. Codes and names are stable.
@@ -131,7 +131,7 @@ pub fn exit_name(error: &anyhow::Error) -> &'static str {
 
 /// `error` in the format of a document's `errors`.
 pub fn as_json(error: &anyhow::Error) -> Value {
-    let Told { message, causes, hints } = told(error);
+    let ErrorParts { message, causes, hints } = error_parts(error);
     let (_, code, kind, _) = row_of(error);
     json!({ "kind": kind, "exit_code": code, "message": message, "causes": causes, "hints": hints })
 }

@@ -1,7 +1,7 @@
 //! HTTP for the whole process: registries and AWS use the same proxies and company CAs.
 
 mod certs_d;
-mod trust;
+mod server_trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Tls {
     /// The settings for all servers without their own.
     pub config: ClientConfig,
-    verifier: Arc<trust::Named>,
+    verifier: Arc<server_trust::NamedCertificates>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -57,14 +57,14 @@ pub fn tls() -> anyhow::Result<Tls> {
         // A wrong variable, perhaps set by an installer long ago, must not stop the run.
         Err(why) => tracing::warn!("{why:#}: no server's certificate is believed for its sake"),
     }
-    let verifier = Arc::new(trust::Named::new(Arc::clone(&provider), verifier, named));
-    let config = speaking(&provider, Arc::clone(&verifier))?.with_no_client_auth();
+    let verifier = Arc::new(server_trust::NamedCertificates::new(Arc::clone(&provider), verifier, named));
+    let config = tls_config(&provider, Arc::clone(&verifier))?.with_no_client_auth();
     Ok(Tls { config, verifier, provider })
 }
 
-fn speaking(
+fn tls_config(
     provider: &Arc<CryptoProvider>,
-    verifier: Arc<trust::Named>,
+    verifier: Arc<server_trust::NamedCertificates>,
 ) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider));
     let builder = builder.with_safe_default_protocol_versions()?;
@@ -85,13 +85,13 @@ pub fn own_certificates(tls: &Tls) -> Vec<(String, ClientConfig)> {
     all
 }
 
-fn own_config(tls: &Tls, own: certs_d::Own) -> anyhow::Result<ClientConfig> {
-    let certs_d::Own { authorities, identity, problem, .. } = own;
+fn own_config(tls: &Tls, own: certs_d::HostCertificates) -> anyhow::Result<ClientConfig> {
+    let certs_d::HostCertificates { authorities, identity, problem, .. } = own;
     if let Some(problem) = problem {
         anyhow::bail!(problem);
     }
     let verifier = Arc::new(tls.verifier.with(authorities)?);
-    let config = speaking(&tls.provider, verifier)?;
+    let config = tls_config(&tls.provider, verifier)?;
     Ok(match identity {
         Some((chain, key)) => config.with_client_auth_cert(chain, key)?,
         None => config.with_no_client_auth(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws::{Aws, stack};
 use failure::{FailWith as _, Kind, failure};
-use grid::{Infrastructure, News, Options, RepositoryUsage, StandIn, StateObject, Watch};
+use grid::{GridEvent, Infrastructure, Options, RepositoryUsage, StandIn, StateObject, Watch};
 use terraform::Event;
 
 use crate::context::Context;
@@ -28,7 +28,7 @@ pub async fn open<'a>(context: &Context, aws: &'a Aws) -> anyhow::Result<Infrast
         stand_in: context.settings.local.then(|| stand_in(context)),
         http: context.http.clone(),
         interrupt: context.interrupt.clone(),
-        watch: Box::new(Shown { printer: context.printer.clone() }),
+        watch: Box::new(EventPrinter { printer: context.printer.clone() }),
     };
     Ok(Infrastructure::new(options, aws, state))
 }
@@ -80,15 +80,15 @@ pub async fn state_object(context: &Context, aws: &Aws) -> anyhow::Result<StateO
 }
 
 /// Prints the news.
-struct Shown {
+struct EventPrinter {
     printer: Printer,
 }
 
-impl Watch for Shown {
-    fn hear(&self, news: &News) {
-        match news {
-            News::LeaseKept(_) => self.printer.warn(news.to_string()),
-            _ => self.printer.line(news.to_string()),
+impl Watch for EventPrinter {
+    fn on_event(&self, event: &GridEvent) {
+        match event {
+            GridEvent::LeaseKept(_) => self.printer.warn(event.to_string()),
+            _ => self.printer.line(event.to_string()),
         }
     }
 

@@ -41,12 +41,12 @@ fn named_by(argument: Option<OsString>) -> String {
 }
 
 /// `text` with the name of this program.
-pub fn spoken(text: &str) -> Cow<'_, str> {
-    spoken_as(text, name())
+pub fn with_program_name(text: &str) -> Cow<'_, str> {
+    with_name(text, name())
 }
 
 /// `text` with `name` instead of [`ALIAS`], except before [`OF_THE_WORKSPACE`].
-pub fn spoken_as<'a>(text: &'a str, name: &str) -> Cow<'a, str> {
+pub fn with_name<'a>(text: &'a str, name: &str) -> Cow<'a, str> {
     if name == ALIAS || !text.contains(ALIAS) {
         return Cow::Borrowed(text);
     }
@@ -68,7 +68,7 @@ pub fn named(command: Command, name: &'static str) -> Command {
 }
 
 fn with_words(mut command: Command, name: &'static str) -> Command {
-    let words = |text: Option<&StyledStr>| Some(spoken_as(&text?.to_string(), name).into_owned());
+    let words = |text: Option<&StyledStr>| Some(with_name(&text?.to_string(), name).into_owned());
     let (about, long_about) = (words(command.get_about()), words(command.get_long_about()));
     let (after, long_after) = (words(command.get_after_help()), words(command.get_after_long_help()));
     command = command.mut_args(|argument| {
@@ -112,8 +112,8 @@ mod tests {
             ("cargo xtask test-it", "images test-it"),
             ("cargo test", "cargo test"),
         ] {
-            assert_eq!(spoken_as(text, "images"), wanted);
-            assert_eq!(spoken_as(text, ALIAS), text);
+            assert_eq!(with_name(text, "images"), wanted);
+            assert_eq!(with_name(text, ALIAS), text);
         }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use failure::{FailWith as _, Kind, failure};
 use images_config::values::upstream_option;
 
-use crate::ui::{Color, Format, Words};
+use crate::ui::{Color, Format, OutputOptions};
 
 /// The default name of the grid.
 pub const DEFAULT_TAG: &str = "mainline";
@@ -71,8 +71,8 @@ pub struct Global {
 
 impl Global {
     /// How much to print, and in which format.
-    pub fn words(&self) -> Words {
-        Words { format: self.format, verbose: self.verbose, quiet: self.quiet, color: self.color }
+    pub fn words(&self) -> OutputOptions {
+        OutputOptions { format: self.format, verbose: self.verbose, quiet: self.quiet, color: self.color }
     }
 }
 

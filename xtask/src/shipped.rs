@@ -49,7 +49,7 @@ pub fn unpack(files: &[ShippedFile], root: &Path) -> std::io::Result<()> {
 
 /// The result of writing files into a folder, as paths from that folder.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteResult {
     /// Files that were written.
     pub written: Vec<&'static str>,
     /// Files that existed already with the same content.
@@ -82,7 +82,7 @@ pub enum WriteError {
 ///
 /// # Errors
 /// An existing file differs, or a file cannot be written.
-pub fn write(files: &[ShippedFile], folder: &Path) -> Result<Written, WriteError> {
+pub fn write(files: &[ShippedFile], folder: &Path) -> Result<WriteResult, WriteError> {
     let differ = |names: Vec<String>| WriteError::Differ { folder: folder.display().to_string(), names };
     let io = |file: &ShippedFile, source| WriteError::Io {
         path: folder.join(file.path).display().to_string(),
@@ -116,7 +116,7 @@ pub fn write(files: &[ShippedFile], folder: &Path) -> Result<Written, WriteError
             _ => io(file, error),
         });
     }
-    Ok(Written { written, unchanged })
+    Ok(WriteResult { written, unchanged })
 }
 
 #[cfg(test)]
@@ -140,10 +140,10 @@ mod tests {
         let folder = dir.path().join("new");
         let all = FILES.map(|file| file.path).to_vec();
         let first = write(&FILES, &folder).unwrap();
-        assert_eq!(first, Written { written: all.clone(), unchanged: vec![] });
+        assert_eq!(first, WriteResult { written: all.clone(), unchanged: vec![] });
         assert_eq!((mode(&folder.join("a/list")), mode(&folder.join("b/script"))), (0, 0o111));
         let again = write(&FILES, &folder).unwrap();
-        assert_eq!(again, Written { written: vec![], unchanged: all });
+        assert_eq!(again, WriteResult { written: vec![], unchanged: all });
 
         std::fs::remove_file(folder.join("a/list")).unwrap();
         std::fs::write(folder.join("b/script"), "edited").unwrap();

@@ -50,7 +50,7 @@ impl Trust {
     }
 
     /// The signer of a planned image, or why it is not trusted, also if it is not refused. `None` if no signature is required.
-    pub async fn standing(&self, planned: &Planned) -> Option<Result<String, Error>> {
+    pub async fn signer_of(&self, planned: &Planned) -> Option<Result<String, Error>> {
         let job = &planned.job;
         let rule = self.config.trusted(&job.source)?;
         let digest =

@@ -11,7 +11,7 @@ use images_config::lock::Lock;
 use images_config::{Config, RUNTIMES_REPOSITORY};
 use registry::mirror::{Action, Check, Checked, DifferenceKind, Job, Mapping, Mirror};
 use registry::{Digest, Reference};
-use runtimes::standing;
+use runtimes::tag_check;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -29,7 +29,7 @@ const RUNTIMES_AT_ONCE: usize = 8;
 
 /// The reference for the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Against {
+pub enum ComparedWith {
     /// images.lock.
     #[serde(rename = "images.lock")]
     Lock,
@@ -44,7 +44,7 @@ pub enum Against {
     Labels,
 }
 
-impl Against {
+impl ComparedWith {
     /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ pub struct Verified {
     /// `repository:tag`.
     pub name: String,
     /// The reference for the comparison.
-    pub against: Against,
+    pub against: ComparedWith,
     /// The expected digest of its tag, if known.
     pub expected: Option<Digest>,
     /// The digest of its tag.
@@ -81,7 +81,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    fn of(name: String, against: Against, expected: Option<Digest>, checked: &Checked) -> Self {
+    fn of(name: String, against: ComparedWith, expected: Option<Digest>, checked: &Checked) -> Self {
         let is_tag = |kind: &DifferenceKind| {
             matches!(kind, DifferenceKind::TagAbsent | DifferenceKind::TagMoved { .. })
         };
@@ -179,11 +179,11 @@ impl<'a> Verification<'a> {
         jobs: Vec<Arc<Job>>,
         count: &Count<'_>,
     ) -> anyhow::Result<Vec<Verified>> {
-        let known: Vec<Option<(Digest, Against)>> = jobs.iter().map(|job| self.known(job)).collect();
+        let known: Vec<Option<(Digest, ComparedWith)>> = jobs.iter().map(|job| self.known(job)).collect();
         let unknown: Vec<usize> = (0..jobs.len()).filter(|index| known[*index].is_none()).collect();
         let asked = self.ask(&jobs, &unknown).await?;
         let expected = |index: usize| {
-            known[index].or_else(|| asked.get(&index).map(|digest| (*digest, Against::Source)))
+            known[index].or_else(|| asked.get(&index).map(|digest| (*digest, ComparedWith::Source)))
         };
         let looks = jobs.iter().enumerate().filter_map(|(index, job)| {
             let (digest, against) = expected(index)?;
@@ -192,26 +192,28 @@ impl<'a> Verification<'a> {
         let looks: Vec<_> = looks.collect();
         let mut verified: Vec<Verified> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
         // Another machine may have copied a newer image from the source, so the last run's digest is not binding.
-        let stale = |image: &Verified| image.against == Against::LastRun && !image.differences.is_empty();
+        let stale =
+            |image: &Verified| image.against == ComparedWith::LastRun && !image.differences.is_empty();
         let stale: Vec<usize> = (0..jobs.len()).filter(|index| stale(&verified[*index])).collect();
         for (index, digest) in self.ask(&jobs, &stale).await.unwrap_or_default() {
             if verified[index].digest == Some(digest) && verified[index].tag_only {
                 let job = &jobs[index];
-                verified[index] = self.image(check, (index, job), digest, Against::Source, count).await?;
+                verified[index] =
+                    self.image(check, (index, job), digest, ComparedWith::Source, count).await?;
             }
         }
         Ok(verified)
     }
 
-    fn known(&self, job: &Job) -> Option<(Digest, Against)> {
+    fn known(&self, job: &Job) -> Option<(Digest, ComparedWith)> {
         if let Some(digest) = job.expected {
-            return Some((digest, Against::Lock));
+            return Some((digest, ComparedWith::Lock));
         }
         // The lock has the image for other platforms, so the last run's result may be from another lock.
         if job.source_digest.is_some() {
             return None;
         }
-        self.mapping.target_digest(&job.target).map(|digest| (digest, Against::LastRun))
+        self.mapping.target_digest(&job.target).map(|digest| (digest, ComparedWith::LastRun))
     }
 
     /// The present digests of these jobs' sources.
@@ -237,7 +239,7 @@ impl<'a> Verification<'a> {
         check: &Check<'_>,
         (index, job): (usize, &Job),
         expected: Digest,
-        against: Against,
+        against: ComparedWith,
         count: &Count<'_>,
     ) -> anyhow::Result<Verified> {
         let failed = |error: registry::Error| self.failed(&short(job), &error);
@@ -274,11 +276,11 @@ impl<'a> Verification<'a> {
         let explained = |error| explain_runtime(&runtime.name, &error);
         let name = format!("{RUNTIMES_REPOSITORY}:{}", runtime.name);
         let target: Reference = self.target.repository(RUNTIMES_REPOSITORY)?.with_tag(&runtime.name)?;
-        let held = standing::held(&self.builder, runtime);
-        let against = if held.is_some() { Against::Lock } else { Against::Labels };
+        let held = tag_check::held(&self.builder, runtime);
+        let against = if held.is_some() { ComparedWith::Lock } else { ComparedWith::Labels };
         let expected = match held {
             Some(held) => Some(held),
-            None => standing::current(&self.builder, runtime).await.map_err(explained)?,
+            None => tag_check::current(&self.builder, runtime).await.map_err(explained)?,
         };
         let Some(digest) = expected else {
             count.done();
@@ -292,7 +294,7 @@ impl<'a> Verification<'a> {
         let checked = checked.map_err(|error| self.failed(&name, &error))?;
         let mut verified = Verified::of(name.clone(), against, held, &checked);
         if checked.differences.is_empty() {
-            let said = standing::differences(&self.builder, runtime, digest).await.map_err(explained)?;
+            let said = tag_check::differences(&self.builder, runtime, digest).await.map_err(explained)?;
             verified.tag_only &= said.is_empty();
             verified.differences.extend(said);
             let referrers = self.referrers(check, usize::MAX, &target, &mut verified).await;
@@ -351,12 +353,12 @@ pub fn verdict(verified: &[Verified]) -> anyhow::Result<()> {
     let lines: String = wrong.iter().map(line).collect();
     let count = units::count(verified.len(), "image");
     let message = format!("{} of {count} {} not as expected:{lines}", wrong.len(), is(wrong.len()));
-    let runtime = |image: &&&Verified| image.against == Against::Labels && !image.tag_only;
+    let runtime = |image: &&&Verified| image.against == ComparedWith::Labels && !image.tag_only;
     let mut hints = Vec::new();
     if wrong.iter().any(|image| image.tag_only) {
         hints.push("`cargo xtask transfer-images` puts right which image a tag names".to_owned());
     }
-    if wrong.iter().any(|image| !image.tag_only && image.against != Against::Labels) {
+    if wrong.iter().any(|image| !image.tag_only && image.against != ComparedWith::Labels) {
         hints.push(
             "where parts of an image are missing or damaged: delete its tag at the registry, and \
              `cargo xtask transfer-images` copies it again"

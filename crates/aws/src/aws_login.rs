@@ -144,7 +144,7 @@ fn cli() -> Cmd {
 /// The output of a `credential_process` (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Printed {
+struct CredentialProcessOutput {
     version: u32,
     access_key_id: String,
     secret_access_key: String,
@@ -153,7 +153,7 @@ struct Printed {
 }
 
 fn parsed(text: &str) -> Option<Credentials> {
-    let printed: Printed = serde_json::from_str(text).ok()?;
+    let printed: CredentialProcessOutput = serde_json::from_str(text).ok()?;
     let end = printed.expiration.map(SystemTime::from);
     let (id, secret) = (printed.access_key_id, printed.secret_access_key);
     (printed.version == 1).then(|| Credentials::new(id, secret, printed.session_token, end, "aws login"))

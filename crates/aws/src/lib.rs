@@ -44,7 +44,7 @@ use failure::{FailWith as _, Kind, failure};
 
 use aws_login::Login;
 use credential_endpoint::CredentialEndpoint;
-use profile::{Chosen, Profiles, Source};
+use profile::{Profiles, SelectedProfile, Source};
 use resolved::Resolved;
 
 /// Services that the started programs use, by the SDKs' names.
@@ -276,7 +276,7 @@ async fn configure(wanted: &Wanted<'_>, http: reqwest::Client, ask: Ask<'_>) -> 
     let region = region.or_else(|| profile_region.as_ref().map(|by| by.region.clone()));
     let region = Region::new(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()));
 
-    let by_flag = chosen.as_ref().is_some_and(Chosen::by_flag);
+    let by_flag = chosen.as_ref().is_some_and(SelectedProfile::by_flag);
     let keys_in_shell = env("AWS_ACCESS_KEY_ID").is_some_and(|key| !key.is_empty());
     let source = if keys_in_shell && !by_flag { Source::Other } else { profiles.source(name) };
     let provider =
@@ -318,7 +318,7 @@ pub async fn region_of_shell(profile: Option<&str>) -> Option<OtherRegion> {
 }
 
 /// The region of the profile in use.
-async fn profile_region(chosen: Option<&Chosen>) -> Option<OtherRegion> {
+async fn profile_region(chosen: Option<&SelectedProfile>) -> Option<OtherRegion> {
     let mut provider = ProfileFileRegionProvider::builder();
     let name = chosen.map_or("default", |chosen| &chosen.name);
     provider = provider.profile_name(name);

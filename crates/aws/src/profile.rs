@@ -19,14 +19,14 @@ const FILES: [(&str, &str); 2] =
 
 /// A profile that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chosen {
+pub struct SelectedProfile {
     /// Its name.
     pub name: String,
     /// Where it is named: the flag, or a variable.
     pub by: &'static str,
 }
 
-impl Chosen {
+impl SelectedProfile {
     /// Whether the flag names it. Keys in the environment do not override the flag.
     pub fn by_flag(&self) -> bool {
         self.by == FLAG
@@ -36,12 +36,12 @@ impl Chosen {
 const FLAG: &str = "--profile";
 
 /// The profile named by the flag, otherwise by a variable. An empty variable names none.
-pub fn chosen(flag: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<Chosen> {
-    let by_flag = flag.map(|name| Chosen { name: name.to_owned(), by: FLAG });
+pub fn chosen(flag: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<SelectedProfile> {
+    let by_flag = flag.map(|name| SelectedProfile { name: name.to_owned(), by: FLAG });
     by_flag.or_else(|| {
         VARIABLES
             .into_iter()
-            .find_map(|by| env(by).filter(|name| !name.is_empty()).map(|name| Chosen { name, by }))
+            .find_map(|by| env(by).filter(|name| !name.is_empty()).map(|name| SelectedProfile { name, by }))
     })
 }
 
@@ -106,7 +106,7 @@ impl Profiles {
     ///
     /// # Errors
     /// There is no such profile.
-    pub(super) fn check(&self, chosen: &Chosen) -> anyhow::Result<()> {
+    pub(super) fn check(&self, chosen: &SelectedProfile) -> anyhow::Result<()> {
         if self.0.get_profile(&chosen.name).is_some() {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::store::{If, NotMet, StateStore};
+use super::store::{ConditionFailed, StateStore, WriteCondition};
 
 /// An object next to the state that holds a `T` as JSON.
 pub struct Sidecar<T> {
@@ -79,14 +79,18 @@ impl<T: Serialize + DeserializeOwned> Sidecar<T> {
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn write(&self, content: &T) -> anyhow::Result<()> {
-        self.write_if(content, If::Always).await.map(drop)
+        self.write_if(content, WriteCondition::Always).await.map(drop)
     }
 
     /// Writes it and returns its ETag, or writes nothing because `condition` is not met.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
-    pub async fn write_if(&self, content: &T, condition: If<'_>) -> anyhow::Result<Result<String, NotMet>> {
+    pub async fn write_if(
+        &self,
+        content: &T,
+        condition: WriteCondition<'_>,
+    ) -> anyhow::Result<Result<String, ConditionFailed>> {
         self.store.put(&self.key, serde_json::to_vec(content)?, condition).await
     }
 
@@ -128,8 +132,8 @@ mod tests {
         let (store, asked) =
             scripted(vec![(200, &[("etag", "\"e2\"")], String::new()), refused(412, "PreconditionFailed")]);
         let sidecar = Sidecar::<u32>::new(&store, "seven", "a number");
-        assert_eq!(sidecar.write_if(&7, If::Absent).await.unwrap().unwrap(), "\"e2\"");
-        assert!(sidecar.write_if(&8, If::Is("\"e1\"")).await.unwrap().is_err());
+        assert_eq!(sidecar.write_if(&7, WriteCondition::Absent).await.unwrap().unwrap(), "\"e2\"");
+        assert!(sidecar.write_if(&8, WriteCondition::Is("\"e1\"")).await.unwrap().is_err());
         let asked = asked();
         assert!(asked[0].starts_with("PUT ") && asked[0].ends_with(".seven *"), "{asked:?}");
         assert!(asked[1].ends_with(".seven \"e1\""), "{asked:?}");

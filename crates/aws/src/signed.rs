@@ -153,7 +153,7 @@ mod tests {
     fn a_refusal_has_the_hint_of_its_code_and_only_transient_errors_are_retried() {
         let of = |status, body: Value| {
             let failed = refused("kms:ListKeys", status, &body);
-            let told = failure::told(&failed.error);
+            let told = failure::error_parts(&failed.error);
             (told.message, failure::kind_of(&failed.error), told.hints.join(" "), failed.is_passing)
         };
         let (said, kind, hint, passes) =

@@ -192,7 +192,12 @@ pub const BOUND: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// AWS refuses or does not answer, or the image does not exist.
-pub async fn settled(aws: &Aws, repository: &str, digest: &str, profile: &str) -> anyhow::Result<Signing> {
+pub async fn wait_for_signature(
+    aws: &Aws,
+    repository: &str,
+    digest: &str,
+    profile: &str,
+) -> anyhow::Result<Signing> {
     let _wait = Waiting::new("ECR", "its signature", BOUND);
     let (since, mut pause) = (Instant::now(), Duration::from_millis(100));
     loop {

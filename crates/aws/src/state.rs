@@ -7,7 +7,7 @@ use failure::{FailWith as _, Kind, failure};
 use serde::Deserialize;
 
 use super::Aws;
-use super::store::{If, StateStore};
+use super::store::{StateStore, WriteCondition};
 
 /// The state's key in its bucket. It is HTC-Grid's key, so that an account deployed with its Makefile keeps its state.
 pub const STATE_KEY: &str = ".terraform/terraform.tfstate";
@@ -101,7 +101,7 @@ pub async fn forget(aws: &Aws, store: &StateStore, resource_type: &str) -> anyho
         "Who": aws.identity().arn, "Version": "", "Created": jiff::Timestamp::now().to_string(),
         "Path": format!("{}/{}", store.bucket(), store.key()),
     });
-    let locked = store.put(&lock, holder.to_string().into_bytes(), If::Absent).await;
+    let locked = store.put(&lock, holder.to_string().into_bytes(), WriteCondition::Absent).await;
     let etag = locked
         .and_then(|done| done.map_err(|_| failure(Kind::Terraform, "it is locked by another process")))
         .context("could not lock the terraform state")?;
@@ -117,14 +117,15 @@ async fn forget_locked(store: &StateStore, resource_type: &str) -> anyhow::Resul
     check_form(&object.bytes)?;
     let mut state: serde_json::Value = serde_json::from_slice(&object.bytes).context(NO_STATE)?;
     let copy = store.sidecar("before-xtask");
-    let _ = store.put(&copy, object.bytes, If::Always).await?;
+    let _ = store.put(&copy, object.bytes, WriteCondition::Always).await?;
     let resources = state["resources"].as_array_mut().context("the state object has no resources")?;
     let before = resources.len();
     resources.retain(|resource| resource["type"] != resource_type);
     let left = before - resources.len();
     let serial = state["serial"].as_u64().context("the state object has no serial")?;
     state["serial"] = (serial + 1).into();
-    let written = store.put(store.key(), serde_json::to_vec_pretty(&state)?, If::Is(&object.etag)).await?;
+    let written =
+        store.put(store.key(), serde_json::to_vec_pretty(&state)?, WriteCondition::Is(&object.etag)).await?;
     written.map_err(|_| failure(Kind::Terraform, "the terraform state has just changed"))?;
     Ok((left, copy))
 }

@@ -50,7 +50,7 @@ pub struct Object {
 
 /// The condition of a write.
 #[derive(Clone, Copy, Debug)]
-pub enum If<'a> {
+pub enum WriteCondition<'a> {
     /// No condition.
     Always,
     /// The object does not exist.
@@ -61,7 +61,7 @@ pub enum If<'a> {
 
 /// A write was not made because its condition was not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotMet {
+pub struct ConditionFailed {
     /// The time of the refusal, in seconds since 1970 by S3's clock.
     pub at: Option<i64>,
 }
@@ -167,8 +167,8 @@ impl StateStore {
         &self,
         key: &str,
         body: Vec<u8>,
-        condition: If<'_>,
-    ) -> anyhow::Result<Result<String, NotMet>> {
+        condition: WriteCondition<'_>,
+    ) -> anyhow::Result<Result<String, ConditionFailed>> {
         let mut request = self.client.put_object().bucket(&self.bucket).key(key).body(body.into());
         if let Some(encryption) = self.encryption().await? {
             request = request
@@ -176,21 +176,21 @@ impl StateStore {
                 .set_ssekms_key_id(encryption.key().map(str::to_owned));
         }
         request = match condition {
-            If::Always => request,
-            If::Absent => request.if_none_match("*"),
-            If::Is(etag) => request.if_match(etag),
+            WriteCondition::Always => request,
+            WriteCondition::Absent => request.if_none_match("*"),
+            WriteCondition::Is(etag) => request.if_match(etag),
         };
         match request.send().await {
             Ok(answer) => Ok(Ok(answer.e_tag.context("S3 gave no ETag")?)),
             // 409: another conditional write was in progress; 404: the object of `If-Match` no longer exists.
             Err(error)
-                if !matches!(condition, If::Always)
+                if !matches!(condition, WriteCondition::Always)
                     && matches!(
                         error.code(),
                         Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")
                     ) =>
             {
-                Ok(Err(NotMet { at: date(&error) }))
+                Ok(Err(ConditionFailed { at: date(&error) }))
             }
             Err(error) => Err(explain(error, "s3:PutObject")),
         }
@@ -378,9 +378,9 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_failed_condition_is_an_answer_with_the_services_time() {
         let (store, asked) = scripted(vec![refused(412, "PreconditionFailed"), refused(404, "NoSuchBucket")]);
-        let refusal = store.put("t.lock", b"x".to_vec(), If::Absent).await.unwrap().unwrap_err();
-        assert_eq!(refusal, NotMet { at: Some(1_795_766_400) });
-        assert!(store.put("t.lock", b"x".to_vec(), If::Absent).await.is_err());
+        let refusal = store.put("t.lock", b"x".to_vec(), WriteCondition::Absent).await.unwrap().unwrap_err();
+        assert_eq!(refusal, ConditionFailed { at: Some(1_795_766_400) });
+        assert!(store.put("t.lock", b"x".to_vec(), WriteCondition::Absent).await.is_err());
         assert_eq!(asked(), ["PUT t.lock *"; 2]);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use process::{Cmd, ProcessError, Secret, end_within};
 use registry::{Credential, Server};
 
-use crate::{CredentialError, DockerCredentials, file, login};
+use crate::{CredentialError, DockerCredentials, config_json, login};
 
 /// The helpers' message if they have no credential: <https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go>.
 const NOT_FOUND: &str = "credentials not found in native keychain";
@@ -22,7 +22,7 @@ impl DockerCredentials {
     ) -> Result<Option<Credential>, CredentialError> {
         let mut command = Cmd::new(format!("docker-credential-{helper}"))
             .arg("get")
-            .stdin(Secret::new(file::server_address(server)));
+            .stdin(Secret::new(config_json::server_address(server)));
         if let Some(path) = &self.path {
             command = command.env("PATH", path);
         }
@@ -66,8 +66,8 @@ impl DockerCredentials {
 
 /// Warns that a helper is missing, once per helper.
 fn warn_once(program: &str, shown: &str) {
-    static SAID: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
-    if SAID.lock().is_ok_and(|mut said| said.insert(program.to_owned())) {
+    static WARNED: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
+    if WARNED.lock().is_ok_and(|mut said| said.insert(program.to_owned())) {
         tracing::warn!(
             "{shown} names {program}, which is not in PATH: registries are asked without its credentials"
         );

@@ -17,11 +17,11 @@
 //! <https://github.com/docker/docker-credential-helpers#development>,
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>.
 
-mod file;
+mod config_json;
 mod helper;
 mod login;
 mod places;
-mod same;
+mod registry_names;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -29,10 +29,10 @@ use std::time::Duration;
 use process::ProcessError;
 use registry::{BoxError, BoxFuture, Credential, Credentials, Server};
 
-use file::DockerConfig;
+use config_json::DockerConfig;
 use places::{Holds, Place};
 
-pub use same::{PUBLIC, others as other_names};
+pub use registry_names::{PUBLIC, others as other_names};
 
 /// Time limit for a helper: some ask the user.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -183,7 +183,7 @@ impl DockerCredentials {
 /// All names of a server without its namespace, its own name first.
 fn names(server: &Server) -> Vec<Server> {
     let whole = server.whole();
-    let others = same::other_names(&whole);
+    let others = registry_names::other_names(&whole);
     std::iter::once(whole).chain(others).collect()
 }
 
@@ -208,6 +208,6 @@ impl Credentials for DockerCredentials {
 }
 
 #[cfg(test)]
-mod odd_tests;
+mod format_tests;
 #[cfg(test)]
 mod tests;

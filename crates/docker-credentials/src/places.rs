@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use process::Secret;
 
 use crate::CredentialError;
-use crate::file::DockerConfig;
+use crate::config_json::DockerConfig;
 
 /// The text of a config.json, which docker 28 and GitLab's runners read before any file
 /// (<https://docs.docker.com/reference/cli/docker/#environment-variables>,

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use process::{Killer, ProcessError};
+use process::{KillHandle, ProcessError};
 
-use super::build_output::{Follower, Form, Log, News};
+use super::build_output::{BuildEvent, Follower, Form, Log};
 use super::{Build, Builder, Docker, DockerError, Kind};
 
 impl Docker {
@@ -17,8 +17,8 @@ impl Docker {
         &self,
         build: &Build,
         log: Option<Log>,
-        killer: Killer,
-        mut tell: impl FnMut(News<'_>) + Send + 'static,
+        kill_handle: KillHandle,
+        mut tell: impl FnMut(BuildEvent<'_>) + Send + 'static,
     ) -> Result<(), DockerError> {
         let command = build.command(self)?;
         let mut log = log;
@@ -27,14 +27,14 @@ impl Docker {
         }
         let follower = Arc::new(Mutex::new(Follower::new(form(self), log)));
         let listener = Arc::clone(&follower);
-        let hear = move |line: &str| {
-            listener.lock().unwrap_or_else(PoisonError::into_inner).hear(line, &mut tell);
+        let read_line = move |line: &str| {
+            listener.lock().unwrap_or_else(PoisonError::into_inner).read_line(line, &mut tell);
         };
-        match command.stream(killer, hear).await {
+        match command.stream(kill_handle, read_line).await {
             Ok(()) => Ok(()),
             Err(ProcessError::Failed { .. }) => {
                 let follower = follower.lock().unwrap_or_else(PoisonError::into_inner);
-                Err(DockerError::of_build(self, &follower.said(), follower.failure()))
+                Err(DockerError::of_build(self, &follower.engine_lines(), follower.failure()))
             }
             Err(error) => Err(DockerError::Process(error)),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use process::Killer;
+use process::KillHandle;
 
 use super::{Docker, DockerError};
 
@@ -57,7 +57,8 @@ impl<'a> Container<'a> {
         let sink = Arc::clone(&lines);
         let on_line =
             move |line: &str| sink.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
-        let logs = self.docker.command().args(["logs", &self.id]).stream(Killer::default(), on_line).await;
+        let logs =
+            self.docker.command().args(["logs", &self.id]).stream(KillHandle::default(), on_line).await;
         logs.map_err(|error| DockerError::from_process(self.docker, error))?;
         Ok(std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner)))
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use args::{Build, BuildContext, Cache};
-pub use build_output::{Logs, News, Step};
+pub use build_output::{BuildEvent, Logs, Step};
 use config::AUTH_VARIABLE;
 pub use config::{PrivateConfig, RegistryAuth, sweep};
 pub use container::Container;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::Timestamp;
-use process::{Cmd, Killer};
+use process::{Cmd, KillHandle};
 use serde::Deserialize;
 
 use super::{Docker, DockerError, Kind, is_loopback};
@@ -42,13 +42,13 @@ impl Store<'_> {
     ///
     /// # Errors
     /// There is no such image, the engine is down, or the file cannot be written.
-    pub async fn save(&self, image: &str, file: &Path, killer: Killer) -> Result<(), DockerError> {
+    pub async fn save(&self, image: &str, file: &Path, kill_handle: KillHandle) -> Result<(), DockerError> {
         let mut command = self.0.command().arg("save");
         if self.0.kind == Kind::Podman {
             command = command.args(["--format", "docker-archive"]);
         }
         let command = command.arg("--output").arg(file).arg(image);
-        command.stream(killer, |_| {}).await.map_err(|error| DockerError::from_process(self.0, error))
+        command.stream(kill_handle, |_| {}).await.map_err(|error| DockerError::from_process(self.0, error))
     }
 
     /// Finds an image in the local store, by a name or its ID.
@@ -124,11 +124,11 @@ impl Store<'_> {
     pub async fn pull(
         &self,
         image: &str,
-        killer: Killer,
+        kill_handle: KillHandle,
         on_line: impl FnMut(&str) + Send + 'static,
     ) -> Result<(), DockerError> {
         let command = insecure(self.0, self.0.command().arg("pull"), image).arg(image);
-        command.stream(killer, on_line).await.map_err(|error| DockerError::from_process(self.0, error))
+        command.stream(kill_handle, on_line).await.map_err(|error| DockerError::from_process(self.0, error))
     }
 
     /// The wanted names of images that have a label, or an empty list if these names are not `enough`. Other images are not inspected: they

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use process::Killer;
+use process::KillHandle;
 
 use super::*;
 
@@ -61,7 +61,7 @@ async fn buildx_gets_its_flags_and_no_attestations() {
     let cache = Cache { reference: "r/lambda:cache".into(), write: true };
     let wanted =
         Build { builder: Some("team".into()), cache: Some(cache), no_cache: true, pull: true, ..build() };
-    docker.build(&wanted, None, Killer::default(), |_| {}).await.unwrap();
+    docker.build(&wanted, None, KillHandle::default(), |_| {}).await.unwrap();
     let expected = format!(
         "bk=1 att=1 build --builder team --provenance=false --sbom=false --progress plain --load \
          --cache-from type=registry,ref=r/lambda:cache --cache-to \
@@ -91,13 +91,13 @@ async fn a_client_without_buildx_uses_the_legacy_builder_and_reports_what_it_lac
     let (room, program) = client("docker", &script);
     let docker = Docker::find(Some(&program)).await.unwrap();
     assert_eq!(docker.builder(), Builder::Legacy);
-    docker.build(&build(), None, Killer::default(), |_| {}).await.unwrap();
+    docker.build(&build(), None, KillHandle::default(), |_| {}).await.unwrap();
     assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build {COMMON}"));
     let wanted = Build { no_cache: true, ..build() };
-    docker.build(&wanted, None, Killer::default(), |_| {}).await.unwrap();
+    docker.build(&wanted, None, KillHandle::default(), |_| {}).await.unwrap();
     assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build --no-cache {COMMON}"));
     let wanted = Build { builder: Some("team".into()), ..build() };
-    let error = docker.build(&wanted, None, Killer::default(), |_| {}).await.unwrap_err();
+    let error = docker.build(&wanted, None, KillHandle::default(), |_| {}).await.unwrap_err();
     assert_eq!(error.to_string(), "docker cannot use a named builder: its `build` has no --builder");
 }
 
@@ -112,7 +112,7 @@ async fn podman_nerdctl_and_finch_get_the_option_for_plain_http_on_loopback() {
         let (room, program) = client(name, &script);
         let docker = Docker::find(Some(&program)).await.unwrap();
         assert_eq!(docker.builder(), Builder::Own);
-        docker.build(&build(), None, Killer::default(), |_| {}).await.unwrap();
+        docker.build(&build(), None, KillHandle::default(), |_| {}).await.unwrap();
         assert_eq!(log(&room).last().unwrap(), &format!("bk= att= {before}{COMMON}"));
     }
 }
@@ -206,7 +206,7 @@ async fn failing(help: &str, recorded: &str) -> DockerError {
     );
     let (_room, program) = client("docker", &script);
     let docker = Docker::find(Some(&program)).await.unwrap();
-    docker.build(&build(), None, Killer::default(), |_| {}).await.unwrap_err()
+    docker.build(&build(), None, KillHandle::default(), |_| {}).await.unwrap_err()
 }
 
 #[tokio::test]

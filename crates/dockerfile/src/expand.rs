@@ -14,7 +14,7 @@ pub(super) enum Value {
 
 /// Why a word has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stuck {
+pub(super) enum NoValue {
     /// A variable whose value is not known.
     Variable(String),
     /// A form that is not supported here.
@@ -22,7 +22,7 @@ pub(super) enum Stuck {
 }
 
 /// The value of `word`, without quotes and escapes.
-pub(super) fn expand(word: &str, escape: char, lookup: &dyn Fn(&str) -> Value) -> Result<String, Stuck> {
+pub(super) fn expand(word: &str, escape: char, lookup: &dyn Fn(&str) -> Value) -> Result<String, NoValue> {
     let mut out = String::new();
     let mut quote: Option<char> = None;
     let mut rest = word;
@@ -59,7 +59,7 @@ pub(super) fn expand(word: &str, escape: char, lookup: &dyn Fn(&str) -> Value) -
     }
     match quote {
         None => Ok(out),
-        Some(_) => Err(Stuck::Form(word.to_owned())),
+        Some(_) => Err(NoValue::Form(word.to_owned())),
     }
 }
 
@@ -68,11 +68,11 @@ fn variable<'w>(
     rest: &'w str,
     escape: char,
     lookup: &dyn Fn(&str) -> Value,
-) -> Result<(String, &'w str), Stuck> {
+) -> Result<(String, &'w str), NoValue> {
     let known = |name: &str| match lookup(name) {
         Value::Known(value) => Ok(Some(value)),
         Value::Unset => Ok(None),
-        Value::Unknown => Err(Stuck::Variable(name.to_owned())),
+        Value::Unknown => Err(NoValue::Variable(name.to_owned())),
     };
     let Some(inner) = rest.strip_prefix('{') else {
         let end = name_end(rest);
@@ -81,7 +81,7 @@ fn variable<'w>(
             _ => Ok((known(&rest[..end])?.unwrap_or_default(), &rest[end..])),
         };
     };
-    let form = || Stuck::Form(format!("${rest}"));
+    let form = || NoValue::Form(format!("${rest}"));
     let end = closing(inner).ok_or_else(form)?;
     let (body, after) = (&inner[..end], &inner[end + 1..]);
     let (name, operator) = body.split_at(name_end(body));
@@ -151,9 +151,9 @@ mod tests {
         ] {
             assert_eq!(value(word), Ok(expected.to_owned()), "{word}");
         }
-        assert_eq!(value("$BASE_ENV"), Err(Stuck::Variable("BASE_ENV".to_owned())));
+        assert_eq!(value("$BASE_ENV"), Err(NoValue::Variable("BASE_ENV".to_owned())));
         for word in ["${A#o}", "${A/o/x}", "${A", "'a", "${}", "${NONE:?why}"] {
-            assert!(matches!(value(word), Err(Stuck::Form(_))), "{word}");
+            assert!(matches!(value(word), Err(NoValue::Form(_))), "{word}");
         }
         assert_eq!(expand("`$A\\", '`', &lookup), Ok("$A\\".to_owned()));
     }

@@ -4,7 +4,7 @@ use registry::Reference;
 
 use super::expand::{Value, expand};
 use super::lines::Fault;
-use super::stages::{self, Found, Outside, Root, What};
+use super::stages::{self, External, Found, Root, What};
 use super::variables::pairs;
 use super::{
     BASE_ARGUMENTS, Base, Dockerfile, DockerfileError, ENTRY_POINT_ARGUMENTS, Given, refuse, unpinned,
@@ -119,7 +119,7 @@ pub(super) fn follow(file: &Dockerfile, given: &Given<'_>) -> Result<Found, Dock
 /// Rejects what is neither pinned nor the base; returns the image of a stage.
 fn pinned(
     path: &str,
-    outside: &Outside,
+    outside: &External,
     base: Option<&Reference>,
 ) -> Result<Option<Reference>, DockerfileError> {
     let (image, begins) = match &outside.what {

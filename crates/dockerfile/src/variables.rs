@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use registry::Platform;
 
-use super::expand::{Stuck, Value, expand};
+use super::expand::{NoValue, Value, expand};
 use super::lines::{self, Fault, Instruction, excerpt};
 use super::{Dockerfile, Given};
 
@@ -102,9 +102,9 @@ pub(super) fn value(
 ) -> Result<Value, Fault> {
     match expand(word, file.escape, lookup) {
         Ok(value) => Ok(Value::Known(value)),
-        Err(Stuck::Variable(_)) => Ok(Value::Unknown),
+        Err(NoValue::Variable(_)) => Ok(Value::Unknown),
         // A form that newer builders support: a value that is not used may have it.
-        Err(Stuck::Form(_)) if !word.contains(['\'', '"']) => Ok(Value::Unknown),
+        Err(NoValue::Form(_)) if !word.contains(['\'', '"']) => Ok(Value::Unknown),
         Err(stuck) => Err(explain(&stuck, line)),
     }
 }
@@ -125,16 +125,16 @@ pub(super) fn pairs(found: &Instruction) -> Result<Vec<(String, Option<String>)>
     Ok(words.into_iter().map(pair).collect())
 }
 
-pub(super) fn explain(stuck: &Stuck, line: usize) -> Fault {
+pub(super) fn explain(stuck: &NoValue, line: usize) -> Fault {
     match stuck {
-        Stuck::Variable(name) if OF_THE_BUILDER.contains(&name.as_str()) => Fault::new(
+        NoValue::Variable(name) if OF_THE_BUILDER.contains(&name.as_str()) => Fault::new(
             line,
             format!("{name} differs between build machines and is not part of the build key"),
         ),
-        Stuck::Variable(name) => Fault::new(
+        NoValue::Variable(name) => Fault::new(
             line,
             format!("the value of {name} is not known before the build: declare it with ARG"),
         ),
-        Stuck::Form(word) => Fault::new(line, format!("`{}` is not understood", excerpt(word))),
+        NoValue::Form(word) => Fault::new(line, format!("`{}` is not understood", excerpt(word))),
     }
 }

@@ -148,7 +148,7 @@ pub fn cause_of<T: std::error::Error + Send + Sync + 'static>(error: &anyhow::Er
 
 /// The parts of an error, as they are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ErrorParts {
     /// What failed.
     pub message: String,
     /// Each cause once, the innermost last.
@@ -158,7 +158,7 @@ pub struct Told {
 }
 
 /// Splits an error into what failed, each cause once, and the hints.
-pub fn told(error: &anyhow::Error) -> Told {
+pub fn error_parts(error: &anyhow::Error) -> ErrorParts {
     let mut said: Vec<String> = Vec::new();
     for cause in error.chain() {
         let words = cause.to_string();
@@ -171,12 +171,12 @@ pub fn told(error: &anyhow::Error) -> Told {
     // Innermost first: it was added first and is closest to the failure.
     let failures: Vec<&Failure> = error.chain().filter_map(Failure::of).collect();
     let hints = failures.into_iter().rev().filter_map(|failure| failure.hint.clone()).collect();
-    Told { message: said.pop().unwrap_or_default(), causes, hints }
+    ErrorParts { message: said.pop().unwrap_or_default(), causes, hints }
 }
 
 /// The error as the user reads it: what failed, each cause once, then what to do.
 pub fn render(error: &anyhow::Error) -> String {
-    let Told { message, causes, hints } = told(error);
+    let ErrorParts { message, causes, hints } = error_parts(error);
     let causes = causes.iter().map(|cause| format!("\n  caused by: {cause}"));
     let hints = hints.iter().map(|hint| format!("\nhint: {}", hint.replace('\n', "\n      ")));
     format!("error: {message}{}", causes.chain(hints).collect::<String>())
@@ -253,9 +253,9 @@ mod tests {
     fn a_cause_is_found_by_its_type_below_context_and_failures() {
         let missing = || ProcessError::Missing { program: "docker".into() };
         let plain = anyhow::Error::from(missing()).context("building");
-        let told = ending(Kind::Docker, Some("install it".to_owned()), missing());
+        let shown = ending(Kind::Docker, Some("install it".to_owned()), missing());
         let deep = ending(Kind::Docker, None, ending(Kind::Docker, None, plain).context("lambda"));
-        for error in [told.context("building"), deep] {
+        for error in [shown.context("building"), deep] {
             let found: Option<&ProcessError> = cause_of(&error);
             assert!(matches!(found, Some(ProcessError::Missing { .. })), "{error:?}");
             assert!(cause_of::<std::io::Error>(&error).is_none());

@@ -30,7 +30,7 @@ impl Inventory {
     pub fn refuse_clashes(&self, config: &Config) -> anyhow::Result<()> {
         let clashes: Vec<String> = self
             .used_rules(config)
-            .filter(|(rule, found)| !leads_there(rule, found))
+            .filter(|(rule, found)| !has_upstream(rule, found))
             .map(|(rule, found)| {
                 let PullThrough { prefix, line, .. } = rule;
                 let (found, wanted) = (
@@ -279,7 +279,7 @@ fn templated(template: &Template) -> String {
 }
 
 /// Whether a rule leads to the place that images.toml names.
-pub(super) fn leads_there(wanted: &PullThrough, found: &Rule) -> bool {
+pub(super) fn has_upstream(wanted: &PullThrough, found: &Rule) -> bool {
     (&wanted.upstream, &wanted.upstream_repository_prefix)
         == (&found.upstream, &found.upstream_repository_prefix)
 }

@@ -62,8 +62,8 @@ impl Inventory {
     }
 
     /// The existing resources in the state that are not in images.toml.
-    pub fn no_longer_wanted(&self, config: &Config) -> NoLongerWanted {
-        NoLongerWanted {
+    pub fn unlisted_resources(&self, config: &Config) -> UnlistedResources {
+        UnlistedResources {
             repositories: self
                 .owned(ResourceKind::Repository)
                 .iter()
@@ -119,7 +119,7 @@ impl Inventory {
 
 /// The resources that this grid created and images.toml no longer names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NoLongerWanted {
+pub struct UnlistedResources {
     /// Repositories.
     pub repositories: Vec<String>,
     /// Rules, by prefix.
@@ -128,7 +128,7 @@ pub struct NoLongerWanted {
     pub templates: BTreeMap<String, Rule>,
 }
 
-impl NoLongerWanted {
+impl UnlistedResources {
     /// Whether there are no such resources.
     pub fn is_empty(&self) -> bool {
         self.repositories.is_empty() && self.rules.is_empty() && self.templates.is_empty()

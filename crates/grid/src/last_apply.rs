@@ -29,7 +29,7 @@ pub fn is_up_to_date(
 /// AWS refuses or does not answer.
 pub async fn write_plan_cache(grid: &Infrastructure<'_>, config: &Config) -> anyhow::Result<()> {
     let inventory = grid.inventory().await?;
-    let plan_cache = plan_cache(grid, &grid.sparing_variables(config, &inventory), &inventory)?;
+    let plan_cache = plan_cache(grid, &grid.variables_without_deletions(config, &inventory), &inventory)?;
     LastApply::PlanCache(plan_cache).write(&grid.store).await
 }
 

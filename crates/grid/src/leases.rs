@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws::lease::{self, Lease, LockWait, Part};
 
-use super::{Infrastructure, News};
+use super::{GridEvent, Infrastructure};
 
 impl Infrastructure<'_> {
     /// Takes the lease on the grid's images.
@@ -20,7 +20,7 @@ impl Infrastructure<'_> {
     /// # Errors
     /// Another run holds it for longer, or S3 refuses.
     pub async fn lease_on(&self, part: Part, at_least: Duration) -> anyhow::Result<Lease> {
-        let tell = |news: lease::News| self.options.watch.hear(&News::Lease(news));
+        let tell = |event: lease::LeaseEvent| self.options.watch.on_event(&GridEvent::Lease(event));
         let lock_wait = LockWait {
             timeout: self.options.lock_timeout.max(at_least),
             interrupt: &self.options.interrupt,
@@ -32,7 +32,7 @@ impl Infrastructure<'_> {
     /// Releases the lease. If that fails, the finished work is still valid and the lease expires by itself.
     pub async fn release(&self, lease: Lease) {
         if let Err(error) = lease.release().await {
-            self.options.watch.hear(&News::LeaseKept(error));
+            self.options.watch.on_event(&GridEvent::LeaseKept(error));
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The AWS resources of a grid, managed by terraform: which exist (`inventory`), terraform's working directory
 //! (`working_directory`), which grid uses what (`usage`), recovery after a killed apply (`recovery`).
 
+mod events;
 pub mod foreign_resources;
 mod inventory;
 pub mod last_apply;
 mod leases;
 pub mod makefile_state;
-mod news;
 pub mod planning;
 pub mod recovery;
 mod resource_kind;
@@ -32,8 +32,8 @@ use images_config::{Config, cached_registries};
 use registry::BoxFuture;
 use serde_json::Value;
 
-pub use inventory::{Inventory, NoLongerWanted};
-pub use news::{News, Watch};
+pub use events::{GridEvent, Watch};
+pub use inventory::{Inventory, UnlistedResources};
 pub use planning::Planned;
 pub use recovery::Unrecorded;
 pub use resource_kind::{ResourceKind, Statement, StaysWith};
@@ -132,7 +132,7 @@ impl<'a> Infrastructure<'a> {
 
     /// The values of the module's variables: the resources in images.toml, and those in `kept`, which are no longer in it.
     /// Resources that others created are used and not changed.
-    pub fn variables(&self, config: &Config, inventory: &Inventory, kept: &NoLongerWanted) -> Value {
+    pub fn variables(&self, config: &Config, inventory: &Inventory, kept: &UnlistedResources) -> Value {
         let (tag, account) = (&self.options.tag, &self.aws.identity().account);
         let mut variables = config.tfvars(tag, self.aws.region(), account, &inventory.existing());
         if let Some(repositories) = variables["repositories"].as_array_mut() {
@@ -154,8 +154,8 @@ impl<'a> Infrastructure<'a> {
     }
 
     /// The variables with which nothing is deleted: resources of this grid that images.toml no longer names stay until `prune`.
-    pub fn sparing_variables(&self, config: &Config, inventory: &Inventory) -> Value {
-        self.variables(config, inventory, &inventory.no_longer_wanted(config))
+    pub fn variables_without_deletions(&self, config: &Config, inventory: &Inventory) -> Value {
+        self.variables(config, inventory, &inventory.unlisted_resources(config))
     }
 
     /// Refuses settings that ECR would refuse in this account and region in the middle of an apply.

@@ -1,7 +1,7 @@
 //! Imports a state of the Makefile's module.
 
 use super::inventory::NULL_RESOURCE;
-use super::{Infrastructure, Inventory, News};
+use super::{GridEvent, Infrastructure, Inventory};
 
 /// Removes the Makefile module's `null_resource`s from the state. They represent nothing in AWS, and terraform cannot start without
 /// their provider. First copies the state to an object next to it.
@@ -17,6 +17,6 @@ pub async fn leave(grid: &Infrastructure<'_>, inventory: &Inventory) -> anyhow::
     grid.release(lease).await;
     let (left, copy) = left?;
     let copy = format!("s3://{}/{copy}", grid.store.bucket());
-    grid.options.watch.hear(&News::MakefileImported { removed: left, copy });
+    grid.options.watch.on_event(&GridEvent::MakefileImported { removed: left, copy });
     Ok(())
 }

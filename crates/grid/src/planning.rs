@@ -16,7 +16,7 @@ use super::foreign_resources::refuse_policies;
 use super::state_lock;
 use super::visible::{wait_until_known, wait_until_visible};
 use super::working_directory::{explain, init, unlocked};
-use super::{Infrastructure, Inventory, News, ResourceKind, recovery};
+use super::{GridEvent, Infrastructure, Inventory, ResourceKind, recovery};
 
 /// The minimum wait of an apply for terraform's lock: the lease prevents other applies, and another run's plan holds the lock only
 /// briefly.
@@ -27,7 +27,7 @@ pub struct Planned {
     /// The changes in it.
     pub plan: terraform::Plan,
     /// Existing resources that are tainted because their creation was interrupted: the plan would replace them, so it is not
-    /// applied before [`put_right`](super::recovery::put_right) has removed the taint.
+    /// applied before [`repair`](super::recovery::repair) has removed the taint.
     pub cut_off: Vec<String>,
     terraform: Terraform,
     out: PathBuf,
@@ -94,7 +94,7 @@ pub async fn prune(
             return Err(explain(TerraformError::Refused { refusals: other }));
         }
     }
-    carry_out(grid, &planned).await
+    run_apply(grid, &planned).await
 }
 
 /// Deletes everything in the state.
@@ -107,7 +107,7 @@ pub async fn destroy(
     variables: &Value,
 ) -> anyhow::Result<()> {
     let planned = make_plan(grid, terraform, variables, Purpose::Destroy).await?;
-    carry_out(grid, &planned).await
+    run_apply(grid, &planned).await
 }
 
 async fn make_plan(
@@ -154,14 +154,14 @@ pub async fn apply(
     registry: &[Reference],
     client: &Client,
 ) -> anyhow::Result<()> {
-    carry_out(grid, planned).await?;
+    run_apply(grid, planned).await?;
     wait_until_visible(grid, config).await?;
     // ECR's registry may refuse pushes for a moment after its API shows the repository.
     try_join_all(registry.iter().map(|repository| wait_until_known(repository, client))).await?;
     Ok(())
 }
 
-async fn carry_out(grid: &Infrastructure<'_>, planned: &Planned) -> anyhow::Result<()> {
+async fn run_apply(grid: &Infrastructure<'_>, planned: &Planned) -> anyhow::Result<()> {
     grid.options.interrupt.check()?;
     let creates = recovery::creates(&planned.plan);
     if !creates.is_empty() {
@@ -190,6 +190,6 @@ async fn announcing<T>(grid: &Infrastructure<'_>, work: impl Future<Output = T>)
         done = &mut work => return done,
         () = grid.options.interrupt.comes() => {}
     }
-    grid.options.watch.hear(&News::Finishing);
+    grid.options.watch.on_event(&GridEvent::Finishing);
     work.await
 }

@@ -15,10 +15,10 @@ use failure::{FailWith as _, Kind, failure};
 use images_config::Config;
 use terraform::Action;
 
-use super::foreign_resources::leads_there;
+use super::foreign_resources::has_upstream;
 use super::resource_kind::{OwnershipCheck, Trace, resource_type};
 use super::working_directory::unlocked;
-use super::{Infrastructure, Inventory, News, ResourceKind};
+use super::{GridEvent, Infrastructure, Inventory, ResourceKind};
 
 /// An existing resource of the grid that is not in the state yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl std::fmt::Display for Unrecorded {
 }
 
 /// The inventory with the resources that a killed apply did not record. Without this they would count as not this grid's and never
-/// be deleted. Only [`put_right`] adds them to the state.
+/// be deleted. Only [`repair`] adds them to the state.
 ///
 /// # Errors
 /// AWS refuses or does not answer.
@@ -93,7 +93,7 @@ pub async fn with_left_key(grid: &Infrastructure<'_>, mut inventory: Inventory) 
 ///
 /// # Errors
 /// AWS refuses, or terraform fails.
-pub async fn put_right(
+pub async fn repair(
     grid: &Infrastructure<'_>,
     config: &Config,
     inventory: &Inventory,
@@ -102,12 +102,12 @@ pub async fn put_right(
     let terraform = grid.terraform().await?;
     let room = tempfile::tempdir().context("could not create a directory for the variables")?;
     let file = room.path().join("grid.tfvars.json");
-    std::fs::write(&file, grid.sparing_variables(config, inventory).to_string())
+    std::fs::write(&file, grid.variables_without_deletions(config, inventory).to_string())
         .context("could not write terraform's variables")?;
     for Unrecorded { address, id, why } in &inventory.unrecorded {
         grid.options.interrupt.check()?;
         unlocked(grid, terraform.state().import(&file, address, id).await).await?;
-        grid.options.watch.hear(&News::Recorded { address: address.clone(), why });
+        grid.options.watch.on_event(&GridEvent::Recorded { address: address.clone(), why });
     }
     for address in cut_off {
         grid.options.interrupt.check()?;
@@ -144,7 +144,7 @@ async fn lost(
                 },
                 OwnershipCheck::Upstream => config.pull_through.iter().any(|rule| {
                     rule.prefix == *id
-                        && inventory.rules.get(id).is_some_and(|found| leads_there(rule, found))
+                        && inventory.rules.get(id).is_some_and(|found| has_upstream(rule, found))
                 }),
                 OwnershipCheck::AliasTargetsOwnKey => match &key {
                     Some(key) => kms::has_alias(grid.aws, &grid.options.http, key, id).await?,

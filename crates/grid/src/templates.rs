@@ -57,7 +57,11 @@ pub fn refuse_others(
 
 /// The inventory with the creation templates that have this grid's name but are not in its state: `destroy-images` left them for
 /// other grids, or the state was lost.
-pub fn with_left(grid: &Infrastructure<'_>, config: &Config, mut inventory: Inventory) -> Inventory {
+pub fn with_left_templates(
+    grid: &Infrastructure<'_>,
+    config: &Config,
+    mut inventory: Inventory,
+) -> Inventory {
     let own = of_grids(&inventory, config).filter(|(_, maker)| *maker == grid.options.tag);
     let left: Vec<Unrecorded> = own
         .map(|(template, _)| Unrecorded {

@@ -10,7 +10,7 @@ use failure::{FailWith as _, Kind, ending};
 use serde_json::Value;
 use terraform::{Backend, LocalModule, Program, Terraform, TerraformError, copy_module, keep_lock};
 
-use super::{Infrastructure, News, Options};
+use super::{GridEvent, Infrastructure, Options};
 
 /// Terraform, ready to run.
 struct WorkingDirectory {
@@ -118,7 +118,7 @@ pub(super) async fn unlocked<T>(
     let lock = grid.store.sidecar("tflock");
     match grid.store.delete(&lock, None).await {
         Ok(()) => {
-            grid.options.watch.hear(&News::Unlocked);
+            grid.options.watch.on_event(&GridEvent::Unlocked);
             Err(error)
         }
         // The error names the missing permission already.

@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 /// # Errors
 /// The folder cannot be created or written to. The old file then stays unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let (path, file) = beside(path, 0o666, |file| file.write_all(bytes))?;
+    let (path, file) = written_temporary(path, 0o666, |file| file.write_all(bytes))?;
     file.as_file().sync_all()?;
     file.persist(&path)?;
     // The rename is recorded in the folder, so that must be flushed too.
@@ -26,7 +26,7 @@ pub fn write_soon(
     path: &Path,
     fill: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let (path, file) = beside(path, 0o666, |file| {
+    let (path, file) = written_temporary(path, 0o666, |file| {
         let mut buffered = std::io::BufWriter::new(file);
         fill(&mut buffered)?;
         buffered.flush()
@@ -40,7 +40,7 @@ pub fn write_soon(
 /// # Errors
 /// The folder does not exist, or cannot be written to.
 pub fn check(path: &Path) -> std::io::Result<()> {
-    new_beside(&real(path), 0o666).map(drop)
+    new_temporary(&real(path), 0o666).map(drop)
 }
 
 /// How to handle an existing file.
@@ -57,7 +57,7 @@ pub enum Existing {
 /// # Errors
 /// Errors of [`write`], and [`std::io::ErrorKind::AlreadyExists`] if an existing file is kept.
 pub fn put(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> std::io::Result<()> {
-    let (path, file) = beside(path, mode, |file| file.write_all(bytes))?;
+    let (path, file) = written_temporary(path, mode, |file| file.write_all(bytes))?;
     match existing {
         Existing::Kept => file.persist_noclobber(&path)?,
         Existing::Replaced => file.persist(&path)?,
@@ -66,14 +66,14 @@ pub fn put(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> std::io:
 }
 
 /// A file in the folder of `path`, written by `fill`, and the path to rename it to.
-fn beside(
+fn written_temporary(
     path: &Path,
     mode: u32,
     fill: impl FnOnce(&mut NamedTempFile) -> std::io::Result<()>,
 ) -> std::io::Result<(PathBuf, NamedTempFile)> {
     let path = real(path);
     std::fs::create_dir_all(folder(&path))?;
-    let mut file = new_beside(&path, mode)?;
+    let mut file = new_temporary(&path, mode)?;
     fill(&mut file)?;
     Ok((path, file))
 }
@@ -84,7 +84,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// A new file in the folder of `path`.
-fn new_beside(path: &Path, mode: u32) -> std::io::Result<NamedTempFile> {
+fn new_temporary(path: &Path, mode: u32) -> std::io::Result<NamedTempFile> {
     // The umask applies, as for any file that a program creates. The tempfile crate's default is 0600.
     let permissions = std::fs::Permissions::from_mode(mode);
     tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(folder(path))

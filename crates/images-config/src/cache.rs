@@ -40,7 +40,7 @@ struct State {
 
 /// The old format.
 #[derive(Debug, Deserialize)]
-struct Old {
+struct OldFormat {
     version: u32,
     wanted: BTreeMap<String, BTreeMap<String, Digest>>,
     #[serde(default)]
@@ -123,7 +123,7 @@ fn joined(blobs: &[Digest]) -> String {
 }
 
 fn take_over(journal: &mut Journal, bytes: &[u8]) -> Result<(), String> {
-    let old: Old = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
+    let old: OldFormat = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
     if old.version != OLD_VERSION {
         return Err(format!("it has version {}, which is not known", old.version));
     }

@@ -134,7 +134,7 @@ fn literal(text: &str) -> String {
 }
 
 /// Whether a line contains the constant parts of a rule's text, in order.
-fn says(line: &str, rule: &str) -> bool {
+fn contains_rule(line: &str, rule: &str) -> bool {
     let parts = rule.split('{').enumerate().map(|(index, part)| match index {
         0 => part,
         _ => part.split_once('}').map_or(part, |(_, constant)| constant),
@@ -161,7 +161,7 @@ fn every_rule_has_a_line_in_the_list_of_all_errors() {
     assert!(rules.len() > 60, "{rules:#?}");
     let lines = || SNAPSHOT.lines().filter(|line| line.starts_with("  images.toml:"));
     let untold = rules.iter().filter(|rule| {
-        !OTHERS.iter().any(|other| rule.contains(other)) && !lines().any(|line| says(line, rule))
+        !OTHERS.iter().any(|other| rule.contains(other)) && !lines().any(|line| contains_rule(line, rule))
     });
     assert_eq!(untold.collect::<Vec<_>>(), Vec::<&String>::new(), "rules without a line in all_errors.txt");
 }

@@ -26,7 +26,7 @@ pub(crate) struct Caller {
 }
 
 /// Why a request has no caller.
-pub(crate) enum NoCaller {
+pub(crate) enum CallerError {
     Unsigned,
     Malformed,
     Expired,
@@ -39,41 +39,41 @@ impl Caller {
     ///
     /// An access key of twelve digits belongs to that account; one from [`session_key`] to an assumed role; one starting with `expired` has
     /// expired.
-    pub(crate) fn of(parts: &Parts, app: &App) -> Result<Self, NoCaller> {
+    pub(crate) fn of(parts: &Parts, app: &App) -> Result<Self, CallerError> {
         let mut caller = Self::signed(parts, &app.config.account)?;
         if let Some(user) = app.identities.user(&caller.access_key) {
             caller.principal =
                 format!("arn:{}:iam::{}:user/{user}", caller.scope.partition(), caller.scope.account);
         }
         if app.quirks.is_on(&Quirk::SessionExpired) {
-            return Err(NoCaller::Expired);
+            return Err(CallerError::Expired);
         }
-        if app.quirks.is_on(&Quirk::ClockSkew) { Err(NoCaller::Skewed) } else { Ok(caller) }
+        if app.quirks.is_on(&Quirk::ClockSkew) { Err(CallerError::Skewed) } else { Ok(caller) }
     }
 
-    fn signed(parts: &Parts, default_account: &str) -> Result<Self, NoCaller> {
+    fn signed(parts: &Parts, default_account: &str) -> Result<Self, CallerError> {
         let credential = match header(parts, "authorization") {
             Some(text) => {
-                let fields = text.strip_prefix("AWS4-HMAC-SHA256").ok_or(NoCaller::Malformed)?;
+                let fields = text.strip_prefix("AWS4-HMAC-SHA256").ok_or(CallerError::Malformed)?;
                 let field = |name: &str| fields.split(',').find_map(|field| field.trim().strip_prefix(name));
                 if field("Signature=").is_none_or(str::is_empty)
                     || field("SignedHeaders=").is_none_or(str::is_empty)
                 {
-                    return Err(NoCaller::Malformed);
+                    return Err(CallerError::Malformed);
                 }
-                field("Credential=").ok_or(NoCaller::Malformed)?.to_owned()
+                field("Credential=").ok_or(CallerError::Malformed)?.to_owned()
             }
-            None => value(&query(parts), "X-Amz-Credential").ok_or(NoCaller::Unsigned)?.to_owned(),
+            None => value(&query(parts), "X-Amz-Credential").ok_or(CallerError::Unsigned)?.to_owned(),
         };
         // From the right: an access key might contain a slash.
         let mut fields = credential.rsplitn(5, '/');
         let (Some("aws4_request"), Some(service), Some(region), Some(_date), Some(access_key)) =
             (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
         else {
-            return Err(NoCaller::Malformed);
+            return Err(CallerError::Malformed);
         };
         if access_key.starts_with("expired") {
-            return Err(NoCaller::Expired);
+            return Err(CallerError::Expired);
         }
         Ok(Self::from_key(access_key, service, region, default_account))
     }
@@ -130,7 +130,7 @@ fn session_of(access_key: &str) -> Option<(String, String)> {
     text.split_once('/').map(|(role, session)| (role.to_owned(), session.to_owned()))
 }
 
-impl NoCaller {
+impl CallerError {
     /// The error, as the JSON and query services return it.
     pub(crate) fn fault(&self) -> Fault {
         match self {
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_damaged_header_is_refused() {
-        let refused = |text| matches!(Caller::signed(&parts(text), "1"), Err(NoCaller::Malformed));
+        let refused = |text| matches!(Caller::signed(&parts(text), "1"), Err(CallerError::Malformed));
         assert!(refused("AWS4-HMAC-SHA256 Credential=local/20261122/eu-west-1/ecr/aws4_request"));
         assert!(refused("AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=0"));
         assert!(refused("Bearer x"));

@@ -16,7 +16,7 @@ pub(crate) const SERVICE: Service =
 
 const TOKEN: Resource = Resource {
     actions: &[("GetAuthorizationToken", ON_TOKEN, get_authorization_token)],
-    standing: None,
+    existing: None,
     scenarios: &[],
 };
 

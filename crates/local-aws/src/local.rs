@@ -81,10 +81,10 @@ fn scope(app: &App, parts: &Parts) -> Scope {
 }
 
 /// The resources in an account's region, by terraform's types.
-fn standing(app: &App, scope: &Scope) -> Value {
+fn existing_resources(app: &App, scope: &Scope) -> Value {
     let resources = crate::SERVICES.iter().flat_map(|service| service.resources);
-    let kinds = resources.filter_map(|resource| resource.standing);
-    kinds.map(|(kind, standing)| (kind.to_owned(), json!(standing(app, scope)))).collect()
+    let kinds = resources.filter_map(|resource| resource.existing);
+    kinds.map(|(kind, existing)| (kind.to_owned(), json!(existing(app, scope)))).collect()
 }
 
 async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<Value, Fault> {
@@ -154,7 +154,7 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
                 .ok_or_else(|| Fault::not_found("NotFound", "there is no such image"))?;
             Ok(json!({}))
         }
-        (&Method::GET, "/_local/standing") => Ok(standing(app, &scope(app, parts))),
+        (&Method::GET, "/_local/resources") => Ok(existing_resources(app, &scope(app, parts))),
         // ECR does this itself within a day.
         (&Method::POST, "/_local/lifecycle") => {
             let expired: Vec<Value> = crate::ecr::run_lifecycle(app, &scope(app, parts))?

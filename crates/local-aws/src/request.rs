@@ -10,7 +10,7 @@ use crate::policy::Need;
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("hung up on purpose")]
-pub(crate) struct HangUp;
+pub(crate) struct CloseConnection;
 
 /// Records its entry when the request ends, also if the client left before the answer (status 0).
 pub(crate) struct Recorder {

@@ -23,7 +23,7 @@ pub(crate) struct Service {
 pub(crate) struct Resource {
     pub(crate) actions: &'static [Action],
     /// Terraform's type and the IDs of the customer's existing resources; `None` if terraform does not manage them.
-    pub(crate) standing: Option<(&'static str, Standing)>,
+    pub(crate) existing: Option<(&'static str, ExistingIds)>,
     /// The tests' calls, grouped by name.
     pub(crate) scenarios: &'static [(&'static str, &'static [Asked])],
 }
@@ -36,7 +36,7 @@ pub(crate) type Needs = fn(&Call<'_>, &str, &Input) -> Result<Vec<Need>, Fault>;
 
 pub(crate) type Handler = fn(&Call<'_>, &Input) -> Result<Value, Fault>;
 
-type Standing = fn(&App, &Scope) -> Vec<String>;
+type ExistingIds = fn(&App, &Scope) -> Vec<String>;
 
 /// One request with its caller and target.
 pub(crate) struct Call<'a> {

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
-use crate::account::{Caller, NoCaller};
+use crate::account::{Caller, CallerError};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::http::{Answer, header, query, read, set, value, with_body};
 use crate::iam;
 use crate::input::Input;
 use crate::journal::Entry;
-use crate::request::{HangUp, Recorder, note_caller, note_needs};
+use crate::request::{CloseConnection, Recorder, note_caller, note_needs};
 use crate::resource::Service;
 use crate::time::{http_date, now_millis};
 use crate::traffic::RequestBody;
 use crate::xml::element;
 
-pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Answer, HangUp> {
+pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Answer, CloseConnection> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let mut recorder = Recorder::new(&app, &parts);
@@ -37,7 +37,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
         drop(recorder);
         app.quirks.answers.hold(&request).await;
         if app.quirks.answers.drops(&request) {
-            return Err(HangUp);
+            return Err(CloseConnection);
         }
     }
     set(&mut answer, "date", http_date(now_millis()));
@@ -181,7 +181,7 @@ async fn query_outcome(
     form.extend(query(parts));
     let action = value(&form, "Action").unwrap_or_default().to_owned();
     let caller = match Caller::of(parts, app) {
-        Err(NoCaller::Unsigned) if action == crate::sts::UNSIGNED => Ok(Caller::anonymous(app)),
+        Err(CallerError::Unsigned) if action == crate::sts::UNSIGNED => Ok(Caller::anonymous(app)),
         caller => caller,
     };
     entry.service = match &caller {
@@ -190,7 +190,7 @@ async fn query_outcome(
         Err(_) => "sts".to_owned(),
     };
     entry.action.clone_from(&action);
-    let caller = caller.map_err(|none: NoCaller| none.fault())?;
+    let caller = caller.map_err(|none: CallerError| none.fault())?;
     note_caller(entry, &caller);
     let (needs, handler) = match caller.service.as_str() {
         "sts" => crate::sts::find(&action)?,

@@ -21,7 +21,7 @@ use crate::http::{Answer, full, no_body};
 pub(crate) struct Traffic(Option<Mutex<File>>);
 
 /// The received part of a request's body.
-pub(crate) type Seen = Arc<Mutex<Vec<u8>>>;
+pub(crate) type ReceivedBody = Arc<Mutex<Vec<u8>>>;
 
 impl Traffic {
     /// A log to which is appended.
@@ -31,12 +31,18 @@ impl Traffic {
     }
 
     /// A buffer for a request's body, if the log is enabled.
-    pub(crate) fn seen(&self) -> Option<Seen> {
-        self.0.as_ref().map(|_| Seen::default())
+    pub(crate) fn seen(&self) -> Option<ReceivedBody> {
+        self.0.as_ref().map(|_| ReceivedBody::default())
     }
 
     /// Logs a request and its answer. The content of objects is left out, because it has no defined format.
-    pub(crate) async fn note(&self, parts: &Parts, seen: &Seen, action: &str, answer: Answer) -> Answer {
+    pub(crate) async fn note(
+        &self,
+        parts: &Parts,
+        seen: &ReceivedBody,
+        action: &str,
+        answer: Answer,
+    ) -> Answer {
         let (head, body) = answer.into_parts();
         let bytes = body.collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
         let asked = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -76,11 +82,11 @@ fn text(bytes: &[u8], kept: bool) -> Value {
 /// A request's body, copied if the log is enabled.
 pub(crate) struct RequestBody {
     body: Incoming,
-    seen: Option<Seen>,
+    seen: Option<ReceivedBody>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming, seen: Option<Seen>) -> Self {
+    pub(crate) fn new(body: Incoming, seen: Option<ReceivedBody>) -> Self {
         Self { body, seen }
     }
 }

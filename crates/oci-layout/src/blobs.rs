@@ -58,7 +58,7 @@ fn blob_file(directory: &Path, digest: Digest) -> PathBuf {
 }
 
 /// `path` with a suffix.
-fn beside(path: &Path, more: &str) -> PathBuf {
+fn with_suffix(path: &Path, more: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(more);
     path.with_file_name(name)
@@ -89,8 +89,8 @@ impl Blobs {
             if path.exists() {
                 return Err(LayoutError::Exists { path: shown(path) });
             }
-            let incoming = Incoming::begin(path, &beside(path, ".incoming"))?;
-            let partial = beside(path, ".partial");
+            let incoming = Incoming::begin(path, &with_suffix(path, ".incoming"))?;
+            let partial = with_suffix(path, ".partial");
             let mut options = File::options();
             let mut file =
                 options.read(true).write(true).create(true).truncate(false).open(&partial).map_err(io)?;

@@ -54,7 +54,7 @@ pub(crate) struct Index {
 /// The fields of a manifest that are read here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Said {
+struct ManifestFields {
     media_type: Option<String>,
     manifests: Option<Vec<Value>>,
     subject: Option<Subject>,
@@ -75,7 +75,7 @@ struct Config {
 
 /// A manifest's media type from its content: OCI manifests need not name it.
 pub(crate) fn media_type(bytes: &[u8]) -> String {
-    let said = serde_json::from_slice::<Said>(bytes).ok();
+    let said = serde_json::from_slice::<ManifestFields>(bytes).ok();
     let own = said.as_ref().and_then(|said| said.media_type.clone()).filter(|own| !own.is_empty());
     let is_index = said.is_some_and(|said| said.manifests.is_some());
     own.unwrap_or_else(|| if is_index { OCI_INDEX } else { OCI_IMAGE }.to_owned())
@@ -159,7 +159,8 @@ impl Index {
 
     /// Adds a manifest that has a subject, as the specification requires.
     pub(crate) fn refer(&mut self, media_type: &str, (digest, bytes): (Digest, &[u8])) {
-        let is_about = serde_json::from_slice::<Said>(bytes).is_ok_and(|said| said.subject.is_some());
+        let is_about =
+            serde_json::from_slice::<ManifestFields>(bytes).is_ok_and(|said| said.subject.is_some());
         if !is_about || self.entries.iter().any(|entry| entry.digest == digest) {
             return;
         }
@@ -175,7 +176,7 @@ impl Index {
 
     /// Stores the subject of a listed manifest.
     pub(crate) fn learn(&mut self, digest: Digest, bytes: &[u8]) {
-        let Ok(said) = serde_json::from_slice::<Said>(bytes) else { return };
+        let Ok(said) = serde_json::from_slice::<ManifestFields>(bytes) else { return };
         let Some(subject) = said.subject else { return };
         let Some(at) = self.entries.iter().position(|entry| entry.digest == digest) else { return };
         let kind = said.artifact_type.or_else(|| said.config.and_then(|config| config.media_type));

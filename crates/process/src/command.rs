@@ -40,7 +40,7 @@ pub struct Ended {
 
 /// A handle to end a program from another task. A program that has not started yet does not start after that.
 #[derive(Clone, Default)]
-pub struct Killer(Arc<Mutex<State>>);
+pub struct KillHandle(Arc<Mutex<State>>);
 
 #[derive(Default)]
 enum State {
@@ -54,12 +54,12 @@ enum State {
 ///
 /// It is asked to end first, and gets a moment: docker's client ends its plugin (buildx) then, which would otherwise still write to
 /// directories that are removed next.
-pub struct Leash(Killer);
+pub struct KillOnDrop(KillHandle);
 
 /// The time that a program has to end in an orderly way.
 const ORDERLY: Duration = Duration::from_secs(2);
 
-impl Drop for Leash {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let State::Runs(handle) = self.0.end() else { return };
         let runs = || matches!(handle.try_wait(), Ok(None));
@@ -75,10 +75,10 @@ impl Drop for Leash {
     }
 }
 
-impl Killer {
+impl KillHandle {
     /// Ends the program when the returned value is dropped, in an orderly way if it does so within two seconds.
-    pub fn leash(&self) -> Leash {
-        Leash(self.clone())
+    pub fn kill_on_drop(&self) -> KillOnDrop {
+        KillOnDrop(self.clone())
     }
 
     /// Ends the program.
@@ -222,11 +222,11 @@ impl Cmd {
     /// As [`Cmd::read`].
     pub async fn stream(
         self,
-        killer: Killer,
+        kill_handle: KillHandle,
         mut on_line: impl FnMut(&str) + Send + 'static,
     ) -> Result<(), ProcessError> {
         let run = move || {
-            let reader = killer.start(&self)?;
+            let reader = kill_handle.start(&self)?;
             let mut tail = std::collections::VecDeque::with_capacity(TAIL_LINES);
             let mut lines = BufReader::new(&*reader);
             let mut raw = Vec::new();

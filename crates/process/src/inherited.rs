@@ -6,11 +6,11 @@ use std::ffi::OsString;
 use crate::Cmd;
 
 /// Variables that every program gets in addition to this process's own.
-static HANDED_DOWN: std::sync::Mutex<Vec<(String, OsString)>> = std::sync::Mutex::new(Vec::new());
+static INHERITED: std::sync::Mutex<Vec<(String, OsString)>> = std::sync::Mutex::new(Vec::new());
 
 /// Sets a variable for every program started from now on. Changing this process's own environment is unsafe.
 pub fn hand_down(name: &str, value: impl Into<OsString>) {
-    if let Ok(mut variables) = HANDED_DOWN.lock() {
+    if let Ok(mut variables) = INHERITED.lock() {
         variables.push((name.to_owned(), value.into()));
     }
 }
@@ -51,7 +51,7 @@ pub fn cargo() -> Cmd {
 /// and the run's identity overrides both.
 pub(super) fn variables(command: &Cmd) -> BTreeMap<OsString, Option<OsString>> {
     let mut variables = BTreeMap::new();
-    if let Ok(handed_down) = HANDED_DOWN.lock() {
+    if let Ok(handed_down) = INHERITED.lock() {
         variables.extend(handed_down.iter().map(|(name, value)| (name.into(), Some(value.clone()))));
     }
     variables.extend(command.env.iter().cloned());

@@ -13,7 +13,7 @@ mod short;
 mod tests;
 mod within;
 
-pub use command::{Cmd, Ended, Killer, Leash, by_shell};
+pub use command::{Cmd, Ended, KillHandle, KillOnDrop, by_shell};
 pub use error::ProcessError;
 pub use inherited::{cargo, env_remove_all, hand_down, hand_down_in_place_of};
 pub use plain::plain;

@@ -87,7 +87,7 @@ async fn stream_passes_lines_and_the_error_has_no_secrets() {
     let error = Cmd::new("sh")
         .args(["-c", "wc -c; echo two >&2; exit 9"])
         .stdin(Secret::new("hunter2"))
-        .stream(Killer::default(), move |line| seen.lock().unwrap().push(line.trim().to_owned()))
+        .stream(KillHandle::default(), move |line| seen.lock().unwrap().push(line.trim().to_owned()))
         .await
         .unwrap_err();
     assert_eq!(*lines.lock().unwrap(), ["7", "two"]);
@@ -100,7 +100,7 @@ async fn control_sequences_reach_neither_lines_nor_errors() {
     let seen = Arc::clone(&lines);
     let script = r"printf '\033[31mred\033[0m\r\n\033]0;title\007\n10%%\r100%%\n'; exit 3";
     let command = Cmd::new("sh").args(["-c", script]);
-    let error = command.stream(Killer::default(), move |line| seen.lock().unwrap().push(line.to_owned()));
+    let error = command.stream(KillHandle::default(), move |line| seen.lock().unwrap().push(line.to_owned()));
     assert_eq!(error.await.unwrap_err().tail(), ["red", "", "100%"]);
     assert_eq!(*lines.lock().unwrap(), ["red", "", "100%"]);
     let error = Cmd::new("sh").args(["-c", &format!("({script}) >&2")]);
@@ -110,11 +110,11 @@ async fn control_sequences_reach_neither_lines_nor_errors() {
 
 #[tokio::test]
 async fn a_killer_ends_a_running_program() {
-    let killer = Killer::default();
-    let from_inside = killer.clone();
+    let kill_handle = KillHandle::default();
+    let from_inside = kill_handle.clone();
     let result = Cmd::new("sh")
         .args(["-c", "echo up; exec sleep 600"])
-        .stream(killer, move |_| from_inside.kill())
+        .stream(kill_handle, move |_| from_inside.kill())
         .await;
     assert!(result.unwrap_err().to_string().contains("signal: 9"));
 }
@@ -123,10 +123,12 @@ async fn a_killer_ends_a_running_program() {
 async fn a_program_that_was_ended_before_it_started_does_not_start() {
     let room = tempfile::tempdir().unwrap();
     let file = room.path().join("started");
-    for end in [Killer::kill, Killer::terminate, |killer: &Killer| drop(killer.leash())] {
-        let killer = Killer::default();
-        end(&killer);
-        let error = Cmd::new("touch").arg(&file).stream(killer, |_| {}).await.unwrap_err();
+    for end in
+        [KillHandle::kill, KillHandle::terminate, |kill_handle: &KillHandle| drop(kill_handle.kill_on_drop())]
+    {
+        let kill_handle = KillHandle::default();
+        end(&kill_handle);
+        let error = Cmd::new("touch").arg(&file).stream(kill_handle, |_| {}).await.unwrap_err();
         assert_eq!(error.to_string(), "touch was not started");
         assert!(!file.exists());
     }
@@ -136,15 +138,15 @@ async fn a_program_that_was_ended_before_it_started_does_not_start() {
 async fn drop_at_first_line(script: &str, argument: &std::path::Path) -> Duration {
     let (up, mut is_up) = tokio::sync::mpsc::unbounded_channel();
     let command = Cmd::new("sh").args(["-c", script, "sh"]).arg(argument);
-    let killer = Killer::default();
-    let leash = killer.leash();
-    let run = command.stream(killer, move |_| up.send(()).unwrap());
+    let kill_handle = KillHandle::default();
+    let kill_on_drop = kill_handle.kill_on_drop();
+    let run = command.stream(kill_handle, move |_| up.send(()).unwrap());
     tokio::select! {
         ended = run => panic!("{ended:?}"),
         _ = is_up.recv() => {}
     }
     let begun = Instant::now();
-    drop(leash);
+    drop(kill_on_drop);
     begun.elapsed()
 }
 

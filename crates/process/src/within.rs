@@ -12,7 +12,7 @@ use crate::error::name;
 use crate::{Cmd, ProcessError, blocking, plain};
 
 /// How long to wait for a killed program to end.
-const DEATH: Duration = Duration::from_secs(1);
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a short command to its end, with any status, with a time limit and an output limit in bytes. If it exceeds one, or the
 /// caller stops waiting, it and every process it started are killed: it has its own process group.
@@ -21,7 +21,7 @@ const DEATH: Duration = Duration::from_secs(1);
 /// The program is missing, cannot be started, or exceeded a limit.
 pub async fn end_within(command: Cmd, time: Duration, bytes: u64) -> Result<Ended, ProcessError> {
     let group = Arc::new(Group::default());
-    let _leash = Leash(Arc::clone(&group));
+    let _kill_on_drop = KillOnDrop(Arc::clone(&group));
     blocking(move || run(&command, time, bytes, &group)).await
 }
 
@@ -58,9 +58,9 @@ impl Group {
 }
 
 /// Kills the program on drop, if it runs: when the task that waits for it is dropped, the program ends too.
-struct Leash(Arc<Group>);
+struct KillOnDrop(Arc<Group>);
 
-impl Drop for Leash {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         self.0.kill();
     }
@@ -114,7 +114,7 @@ fn run(command: &Cmd, time: Duration, bytes: u64, group: &Group) -> Result<Ended
         Err(_) => {
             group.kill();
             // Collect its status, otherwise it stays as a zombie.
-            let _ = handle.wait_timeout(DEATH);
+            let _ = handle.wait_timeout(KILL_TIMEOUT);
         }
     }
     ended

@@ -68,7 +68,7 @@ pub async fn image(
     let mut chosen = index(images, manifest, std::slice::from_ref(platform)).await?.select(platform);
     for _ in 0..size_limits::INDEX_DEPTH {
         let descriptor = chosen.map_err(fail)?;
-        if descriptor.says_platform() {
+        if descriptor.has_platform() {
             return Ok(descriptor);
         }
         let inside = images.manifest(descriptor.digest).await?;
@@ -105,7 +105,7 @@ pub async fn index(images: &dyn Images, manifest: &Manifest, platforms: &[Platfo
 /// Whether only a look inside shows what an entry is for.
 fn may_be_any(entry: &Descriptor) -> bool {
     let is_other = !entry.media_type.is_empty() && Kind::of(&entry.media_type) == Kind::Other;
-    !entry.says_platform() && entry.attests().is_none() && entry.artifact_type.is_none() && !is_other
+    !entry.has_platform() && entry.attests().is_none() && entry.artifact_type.is_none() && !is_other
 }
 
 /// The platforms of the images in an entry.
@@ -144,7 +144,7 @@ fn offered<'a>(
             Kind::Index => {
                 for inside in manifest.index().map_err(fail)?.manifests {
                     match &inside.platform {
-                        Some(platform) if inside.says_platform() => found.push(platform.clone()),
+                        Some(platform) if inside.has_platform() => found.push(platform.clone()),
                         _ if may_be_any(&inside) => {
                             found.extend(offered(images, &inside, left, depth + 1).await?);
                         }

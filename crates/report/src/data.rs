@@ -105,7 +105,7 @@ pub struct Image {
     /// Who signed it, if `[trust]` requires a signature.
     pub signed_by: Option<String>,
     /// Its referrers, if they were read.
-    pub beside: Option<Beside>,
+    pub referrers: Option<Referrers>,
     /// Its layers and configurations, for all its platforms, if known.
     pub layers: Option<Vec<Layer>>,
     /// When it was copied or built.
@@ -134,7 +134,7 @@ pub struct Span {
 
 /// Referrers of an image, as listed by its registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
+pub struct Referrers {
     /// Signatures.
     pub signatures: usize,
     /// SBOMs.

@@ -1,7 +1,7 @@
 //! What was done for each image and runtime, and why.
 
 use crate::html::{Html, html};
-use crate::{Beside, Ending, Image, Page, Section, State, units};
+use crate::{Ending, Image, Page, Referrers, Section, State, units};
 
 /// The tables.
 pub fn section(page: &Page) -> Option<Section> {
@@ -43,12 +43,12 @@ fn row(image: &Image) -> Html {
     let why = (!image.why.is_empty()).then(|| html! { "<span class=\"sub\">", image.why, "</span>" });
     let digest = image.digest.as_ref().map(|digest| html! { "<code>", digest, "</code>" });
     let error = image.error.as_ref().map(|error| html! { "<span class=\"words error\">", error, "</span>" });
-    let beside = beside(image).map(|beside| html! { "<span class=\"sub\">", beside, "</span>" });
+    let referrers = referrers(image).map(|referrers| html! { "<span class=\"sub\">", referrers, "</span>" });
     let took = image.span.and_then(|span| Some(span.end?.saturating_sub(span.begin)));
     let took = took.map(|took| html! { "<span class=\"sub\">", units::duration(took), "</span>" });
     let sent = if image.sent == 0 { "–".to_owned() } else { units::bytes(image.sent) };
     html! {
-        "<tr role=\"row\"><th scope=\"row\">", image.name, from, why, digest, beside, error, "</th><td>", chip(image), took,
+        "<tr role=\"row\"><th scope=\"row\">", image.name, from, why, digest, referrers, error, "</th><td>", chip(image), took,
         "</td><td class=\"num\">", sent, "</td></tr>\n"
     }
 }
@@ -69,16 +69,16 @@ fn chip(image: &Image) -> Html {
 }
 
 /// Who signed it, and its referrers.
-fn beside(image: &Image) -> Option<String> {
+fn referrers(image: &Image) -> Option<String> {
     let signed = image.signed_by.as_ref().map(|signer| format!("signed by {signer}"));
-    let beside = image.beside.and_then(words);
-    let words: Vec<String> = signed.into_iter().chain(beside).collect();
+    let referrers = image.referrers.and_then(words);
+    let words: Vec<String> = signed.into_iter().chain(referrers).collect();
     (!words.is_empty()).then(|| words.join("; "))
 }
 
 /// `1 SBOM, 2 signatures`; `None` without referrers.
-fn words(beside: Beside) -> Option<String> {
-    let Beside { signatures, sboms, provenances, others } = beside;
+fn words(referrers: Referrers) -> Option<String> {
+    let Referrers { signatures, sboms, provenances, others } = referrers;
     let all =
         [(signatures, "signature"), (sboms, "SBOM"), (provenances, "provenance"), (others, "other artifact")];
     let all = all.into_iter().filter(|(count, _)| *count > 0).map(|(count, noun)| units::count(count, noun));

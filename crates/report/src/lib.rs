@@ -13,7 +13,7 @@ mod signatures;
 mod timeline;
 pub mod units;
 
-pub use data::{Beside, Ending, Failure, Image, Layer, Page, Scan, Span, State};
+pub use data::{Ending, Failure, Image, Layer, Page, Referrers, Scan, Span, State};
 
 use html::{Html, html};
 

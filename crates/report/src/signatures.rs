@@ -23,32 +23,36 @@ pub fn section(page: &Page) -> Option<Section> {
             "<tbody>", rows, "</tbody></table>\n"
         }
     });
-    let beside = beside(page);
-    if signers.is_none() && beside.is_none() {
+    let referrers = referrers(page);
+    if signers.is_none() && referrers.is_none() {
         return None;
     }
-    Some(Section { id: "signatures", title: "Signatures and attestations", body: html! { signers, beside } })
+    Some(Section {
+        id: "signatures",
+        title: "Signatures and attestations",
+        body: html! { signers, referrers },
+    })
 }
 
 /// How many images have each kind of referrer.
-fn beside(page: &Page) -> Option<Html> {
+fn referrers(page: &Page) -> Option<Html> {
     let row = |label: &'static str, runtime: bool| {
         let read = page.images.iter().filter(|image| image.is_runtime == runtime);
-        let read: Vec<_> = read.filter_map(|image: &Image| image.beside).collect();
-        let count = |has: fn(&crate::Beside) -> usize| {
-            html! { "<td class=\"num\">", read.iter().filter(|beside| has(beside) > 0).count(), "</td>" }
+        let read: Vec<_> = read.filter_map(|image: &Image| image.referrers).collect();
+        let count = |has: fn(&crate::Referrers) -> usize| {
+            html! { "<td class=\"num\">", read.iter().filter(|referrers| has(referrers) > 0).count(), "</td>" }
         };
         (!read.is_empty()).then(|| {
             html! {
                 "<tr><th scope=\"row\">", label, "</th><td class=\"num\">", read.len(), "</td>",
-                count(|beside| beside.signatures), count(|beside| beside.sboms), count(|beside| beside.provenances),
+                count(|referrers| referrers.signatures), count(|referrers| referrers.sboms), count(|referrers| referrers.provenances),
                 "</tr>\n"
             }
         })
     };
     let rows = [row("Images", false), row("Runtimes", true)];
     let any = rows.iter().any(Option::is_some);
-    let read = page.images.iter().filter(|image| image.beside.is_some()).count();
+    let read = page.images.iter().filter(|image| image.referrers.is_some()).count();
     any.then(|| {
         html! {
             "<table><caption>With artifacts beside them, of ", units::count(read, "image"), " that were asked about",

@@ -22,7 +22,7 @@ fn image(name: &str, state: State) -> Image {
         sent: 3 << 20,
         error: None,
         signed_by: None,
-        beside: None,
+        referrers: None,
         layers: None,
         span: None,
         scan: Scan::NotAsked,
@@ -277,9 +277,9 @@ fn findings_are_counted_by_severity_the_worst_image_first() {
 
 #[test]
 fn signers_and_artifacts_are_named_and_counted() {
-    let beside = Some(Beside { sboms: 1, provenances: 1, ..Beside::default() });
+    let referrers = Some(Referrers { sboms: 1, provenances: 1, ..Referrers::default() });
     let signed = |name: &str| Image { signed_by: Some("cosign.pub".to_owned()), ..image(name, State::Done) };
-    let runtime = Image { is_runtime: true, beside, ..image("lambda:java", State::Done) };
+    let runtime = Image { is_runtime: true, referrers, ..image("lambda:java", State::Done) };
     let text = render(&page(vec![signed("one:1"), signed("two:1"), runtime]));
     assert!(text.contains("<tr><th scope=\"row\">cosign.pub</th><td class=\"num\">2</td>"), "{text}");
     assert!(

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use docker::{Build, Docker, DockerError, News};
-use process::Killer;
+use docker::{Build, BuildEvent, Docker, DockerError};
+use process::KillHandle;
 
 use super::{Context, RuntimeError, State};
 
@@ -45,12 +45,12 @@ async fn once(
     runtime: &str,
     log: &str,
 ) -> Result<(), DockerError> {
-    let killer = Killer::default();
-    let _leash = killer.leash();
+    let kill_handle = KillHandle::default();
+    let _kill_on_drop = kill_handle.kill_on_drop();
     let (progress, runtime) = (Arc::clone(&context.progress), runtime.to_owned());
-    let tell = move |news: News<'_>| match news {
-        News::Step(step) => progress.state(&runtime, &State::Step(step.clone())),
-        News::Line(line) => progress.output(&runtime, line),
+    let tell = move |news: BuildEvent<'_>| match news {
+        BuildEvent::Step(step) => progress.state(&runtime, &State::Step(step.clone())),
+        BuildEvent::Line(line) => progress.output(&runtime, line),
     };
-    docker.build(build, context.logs.open(log), killer, tell).await
+    docker.build(build, context.logs.open(log), kill_handle, tell).await
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use docker::{PrivateConfig, RegistryAuth};
 use futures_util::StreamExt as _;
-use process::{Killer, Secret, blocking};
+use process::{KillHandle, Secret, blocking};
 use registry::{Credential, Reference, Server};
 
 use super::archive::Archive;
@@ -106,9 +106,9 @@ pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeErr
     let docker = context.engine().await?.docker.clone().with_config(&config);
     let (progress, subject) = (Arc::clone(&context.progress), image.repository().to_owned());
     progress.line(&subject, &format!("pulling {name} into the local engine"));
-    let killer = Killer::default();
-    let _leash = killer.leash();
-    docker.store().pull(&name, killer, move |line| progress.output(&subject, line)).await?;
+    let kill_handle = KillHandle::default();
+    let _kill_on_drop = kill_handle.kill_on_drop();
+    docker.store().pull(&name, kill_handle, move |line| progress.output(&subject, line)).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use registry::{Digest, Kind, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
 use super::history::{Cause, History};
-use super::key::{Change, INPUTS_LABEL, Inputs, KEY_LABEL, What};
+use super::key::{Change, INPUTS_LABEL, Input, Inputs, KEY_LABEL};
 use super::planned::{Planned, tagged};
 use super::publish::move_tag;
 use super::{Context, LOCAL_REPOSITORY, RuntimeError, build_tag, key_tag};
@@ -234,10 +234,10 @@ pub(super) fn brief(changes: &[Change]) -> String {
         digest.map(|digest| format!("sha256:{}", digest.short())).or_else(|| value.clone())
     };
     // The Dockerfile is also a file of its context.
-    let dockerfile = changes.iter().find(|change| change.what == What::Dockerfile);
+    let dockerfile = changes.iter().find(|change| change.what == Input::Dockerfile);
     let is_again = |change: &&Change| match (&change.what, &change.new, dockerfile.map(|change| &change.new))
     {
-        (What::File(_), Some(file), Some(Some(dockerfile))) => file.ends_with(dockerfile.as_str()),
+        (Input::File(_), Some(file), Some(Some(dockerfile))) => file.ends_with(dockerfile.as_str()),
         _ => false,
     };
     let changes: Vec<&Change> = changes.iter().filter(|change| !is_again(change)).collect();
@@ -334,12 +334,12 @@ mod tests {
             new: new.map(str::to_owned),
         };
         let (old, new) = (Digest::of(b"a").to_string(), Digest::of(b"b").to_string());
-        let base = change(What::Base, Some(&old), Some(&new));
+        let base = change(Input::Base, Some(&old), Some(&new));
         assert_eq!(
             brief(std::slice::from_ref(&base)),
             format!("base moved from {} to {}", &old[..19], &new[..19])
         );
-        let file = |name: &str| change(What::File(name.to_owned()), Some("100644 x"), Some("100644 y"));
+        let file = |name: &str| change(Input::File(name.to_owned()), Some("100644 x"), Some("100644 y"));
         assert_eq!(
             brief(&[base, file("a"), file("b"), file("c"), file("d")]),
             format!(

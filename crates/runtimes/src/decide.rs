@@ -116,7 +116,7 @@ async fn read(context: &Context, runtime: &Runtime, reads: &Arc<Reads>) -> Resul
         let path = runtime.context.join(file);
         entry_point::check(&path, &context.shown(&path))?;
     }
-    files.leave_out(&runtime.left_out(&dockerfile));
+    files.exclude(&runtime.left_out(&dockerfile));
     Ok(Read { files, dockerfile: Arc::new(dockerfile), needs })
 }
 
@@ -226,7 +226,7 @@ async fn plan_one(
     if options.compare {
         compare(context, &mut planned).await?;
     }
-    settle(context, planned, decision).await
+    complete(context, planned, decision).await
 }
 
 /// `--locked`: whether the base's name still refers to the digest in the lock.
@@ -291,7 +291,7 @@ async fn look(
 }
 
 /// Completes a plan from the decision; may need the container client.
-async fn settle(
+async fn complete(
     context: &Context,
     mut planned: Planned,
     decision: Decision,

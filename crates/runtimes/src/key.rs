@@ -179,13 +179,13 @@ impl Inputs {
     /// What changed from `before` to these inputs; empty if the keys are equal.
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut one = |what: What, old: Option<&str>, new: Option<&str>| {
+        let mut one = |what: Input, old: Option<&str>, new: Option<&str>| {
             if old != new {
                 changes.push(Change { what, old: old.map(str::to_owned), new: new.map(str::to_owned) });
             }
         };
-        one(What::Base, before.base.as_deref(), self.base.as_deref());
-        one(What::Dockerfile, Some(&before.dockerfile), Some(&self.dockerfile));
+        one(Input::Base, before.base.as_deref(), self.base.as_deref());
+        one(Input::Dockerfile, Some(&before.dockerfile), Some(&self.dockerfile));
         match (&before.files, &self.files) {
             (Some(old), Some(new)) => {
                 let index = |files: &[ContextFile]| -> BTreeMap<String, String> {
@@ -195,21 +195,21 @@ impl Inputs {
                 let (old, new) = (index(old), index(new));
                 for path in union(old.keys(), new.keys()) {
                     let value = |files: &BTreeMap<String, String>| files.get(path).cloned();
-                    one(What::File(path.clone()), value(&old).as_deref(), value(&new).as_deref());
+                    one(Input::File(path.clone()), value(&old).as_deref(), value(&new).as_deref());
                 }
             }
-            _ => one(What::Context, Some(&before.context), Some(&self.context)),
+            _ => one(Input::Context, Some(&before.context), Some(&self.context)),
         }
         for name in union(before.args.keys(), self.args.keys()) {
-            let what = What::Argument(name.clone());
+            let what = Input::Argument(name.clone());
             one(what, before.args.get(name).map(String::as_str), self.args.get(name).map(String::as_str));
         }
-        one(What::Target, before.target.as_deref(), self.target.as_deref());
+        one(Input::Target, before.target.as_deref(), self.target.as_deref());
         let (old, new) = (before.platforms.join(","), self.platforms.join(","));
-        one(What::Platforms, Some(&old), Some(&new));
+        one(Input::Platforms, Some(&old), Some(&new));
         let (old, new) = (before.flags.join(" "), self.flags.join(" "));
-        one(What::Flags, Some(&old), Some(&new));
-        one(What::Epoch, before.epoch.as_deref(), self.epoch.as_deref());
+        one(Input::Flags, Some(&old), Some(&new));
+        one(Input::Epoch, before.epoch.as_deref(), self.epoch.as_deref());
         changes
     }
 }
@@ -218,7 +218,7 @@ impl Inputs {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// Which input.
-    pub what: What,
+    pub what: Input,
     /// Its value before; `None` if it is new.
     pub old: Option<String>,
     /// Its value now; `None` if it was removed.
@@ -228,7 +228,7 @@ pub struct Change {
 /// An input of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum Input {
     /// The base image's digest.
     Base,
     /// The Dockerfile.
@@ -256,10 +256,10 @@ impl std::fmt::Display for Change {
             format!("from {} to {}", show(old), show(new))
         };
         match &self.what {
-            What::Base => write!(f, "base moved {}", values(&self.old, &self.new)),
-            What::Dockerfile => f.write_str("the Dockerfile changed"),
-            What::Context => f.write_str("a file of the context changed"),
-            What::File(path) => {
+            Input::Base => write!(f, "base moved {}", values(&self.old, &self.new)),
+            Input::Dockerfile => f.write_str("the Dockerfile changed"),
+            Input::Context => f.write_str("a file of the context changed"),
+            Input::File(path) => {
                 let mode = |value: &Option<String>| {
                     value.as_deref().and_then(|v| v.split_once(' ')).map(|(mode, _)| mode.to_owned())
                 };
@@ -272,11 +272,11 @@ impl std::fmt::Display for Change {
                     _ => write!(f, "file {path} changed"),
                 }
             }
-            What::Argument(name) => write!(f, "argument {name} changed {}", values(&self.old, &self.new)),
-            What::Target => write!(f, "target changed {}", values(&self.old, &self.new)),
-            What::Platforms => write!(f, "platforms changed {}", values(&self.old, &self.new)),
-            What::Flags => write!(f, "builder flags changed {}", values(&self.old, &self.new)),
-            What::Epoch => write!(f, "epoch changed {}", values(&self.old, &self.new)),
+            Input::Argument(name) => write!(f, "argument {name} changed {}", values(&self.old, &self.new)),
+            Input::Target => write!(f, "target changed {}", values(&self.old, &self.new)),
+            Input::Platforms => write!(f, "platforms changed {}", values(&self.old, &self.new)),
+            Input::Flags => write!(f, "builder flags changed {}", values(&self.old, &self.new)),
+            Input::Epoch => write!(f, "epoch changed {}", values(&self.old, &self.new)),
         }
     }
 }

@@ -48,7 +48,7 @@ mod publish;
 mod push;
 mod saved;
 mod smoke;
-pub mod standing;
+pub mod tag_check;
 #[cfg(test)]
 mod tests;
 mod tidy;
@@ -68,7 +68,7 @@ pub use history::{Cause, history_tag};
 use jiff::Timestamp;
 pub use outcome::{Done, Outcome};
 pub use planned::{Action, Planned};
-pub use progress::{How, Progress, State};
+pub use progress::{CompletedAction, Progress, State};
 use registry::{BoxFuture, Client, Credentials, Digest, Platform, Reference, Server};
 use serde::Serialize;
 use tokio::sync::OnceCell;

@@ -31,7 +31,7 @@ pub enum State {
     /// Finished.
     Done {
         /// How.
-        how: How,
+        how: CompletedAction,
         /// The digest of the build.
         digest: Digest,
     },
@@ -39,7 +39,7 @@ pub enum State {
 
 /// What was done for a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum CompletedAction {
     /// Built.
     Built,
     /// Pushed from this machine's store.

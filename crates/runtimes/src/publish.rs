@@ -7,7 +7,7 @@ use super::history::{Cause, Move, Record};
 use super::outcome::Done;
 use super::planned::{Action, Planned, tagged};
 use super::push::{self, BaseLayers, Packed};
-use super::{Context, How, RuntimeError, State, build_tag, key_tag, smoke};
+use super::{CompletedAction, Context, RuntimeError, State, build_tag, key_tag, smoke};
 
 /// Build tag, reading back, the documents about it, key tag, runtime tag.
 pub(super) async fn publish(
@@ -51,7 +51,7 @@ pub(super) async fn publish(
         Some(held) => done.digest = planned.seen.or(Some(held.build)),
         None => move_runtime(context, planned, repository, &chosen, Cause::Built, done).await?,
     }
-    let how = if done.built { How::Built } else { How::Pushed };
+    let how = if done.built { CompletedAction::Built } else { CompletedAction::Pushed };
     context.progress.state(&planned.name, &State::Done { how, digest: chosen.digest() });
     Ok(())
 }
@@ -92,7 +92,7 @@ pub(super) async fn promote(
     };
     let mut done = Done { smoke: smoke::at_registry(context, &by_digest).await?, ..Done::default() };
     move_runtime(context, planned, repository, &manifest, Cause::Promoted, &mut done).await?;
-    context.progress.state(&planned.name, &State::Done { how: How::Promoted, digest });
+    context.progress.state(&planned.name, &State::Done { how: CompletedAction::Promoted, digest });
     Ok(done)
 }
 

@@ -115,7 +115,7 @@ impl BaseLayers {
             });
             let digest = match child {
                 Some(child) => child.digest,
-                None => unsaid(context, base, from, &manifest, platform).await?,
+                None => unlisted_platform(context, base, from, &manifest, platform).await?,
             };
             manifest = get(digest).await?;
         }
@@ -138,7 +138,7 @@ impl BaseLayers {
 }
 
 /// The base for a platform that its index does not list.
-async fn unsaid(
+async fn unlisted_platform(
     context: &Context,
     base: &Base,
     from: &Reference,

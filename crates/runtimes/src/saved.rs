@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use docker::Docker;
-use process::{Killer, blocking};
+use process::{KillHandle, blocking};
 use registry::Platform;
 
 use super::archive::Archive;
@@ -58,10 +58,10 @@ pub(super) async fn save_and_compare(
         let provisional = built.get(at);
         let name = provisional.map_or(local.as_str(), Provisional::name);
         let saved = push::saved_file(room, platform);
-        let killer = Killer::default();
-        let leash = killer.leash();
-        docker.store().save(name, &saved, killer).await?;
-        drop(leash);
+        let kill_handle = KillHandle::default();
+        let kill_on_drop = kill_handle.kill_on_drop();
+        docker.store().save(name, &saved, kill_handle).await?;
+        drop(kill_on_drop);
         if let Err(source) = compare_with_inputs(planned, platform, &saved).await {
             if provisional.is_none() {
                 // It may be in use by a container: only the other error matters.

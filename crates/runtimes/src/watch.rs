@@ -59,7 +59,7 @@ fn state(runtime: &Runtime, reads: &Reads) -> String {
             let dockerfile = Dockerfile::parse(&runtime.dockerfile, &context.dockerfile);
             // An unreadable Dockerfile leaves nothing out here: building it shows the error.
             let left_out = dockerfile.map(|dockerfile| runtime.left_out(&dockerfile));
-            context.leave_out(&left_out.unwrap_or_default());
+            context.exclude(&left_out.unwrap_or_default());
             let inputs = Inputs::new(&context.dockerfile, context.files());
             format!("{} {}", inputs.dockerfile, inputs.context)
         }

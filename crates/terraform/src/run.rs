@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{Diagnostic, Event, Severity, TerraformError};
-use process::{Cmd, Killer, ProcessError, blocking};
+use process::{Cmd, KillHandle, ProcessError, blocking};
 
 /// How long to wait for terraform to report that it got a signal.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -73,9 +73,9 @@ async fn stream(
 ) -> Result<(), (ProcessError, bool)> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let notice = Arc::new(watch::Sender::new(false));
-    let killer = Killer::default();
+    let kill_handle = KillHandle::default();
     let listeners = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| {
-        let (seen, killer) = (Arc::clone(&interrupted), killer.clone());
+        let (seen, kill_handle) = (Arc::clone(&interrupted), kill_handle.clone());
         let notice = Arc::clone(&notice);
         tokio::spawn(async move {
             // If a handler cannot be installed, the signal ends this process, as it would by default.
@@ -88,14 +88,14 @@ async fn stream(
                 let mut noticed = notice.subscribe();
                 if timeout(NOTICE, noticed.wait_for(|noticed| *noticed)).await.is_err() {
                     notice.send_replace(true);
-                    killer.terminate();
+                    kill_handle.terminate();
                 }
             }
         })
     });
     // The signal handlers must be installed before the program starts.
     tokio::task::yield_now().await;
-    let result = cmd.stream(killer, move |line| {
+    let result = cmd.stream(kill_handle, move |line| {
         if line.contains("Interrupt received") {
             notice.send_replace(true);
         }

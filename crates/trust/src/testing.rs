@@ -74,13 +74,13 @@ pub(crate) struct Authority {
 }
 
 /// A certificate and its key.
-pub(crate) struct Given {
+pub(crate) struct IssuedCertificate {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) pem: String,
     key: Key,
 }
 
-impl Given {
+impl IssuedCertificate {
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.key.sign(message)
     }
@@ -97,11 +97,16 @@ impl Authority {
     }
 
     /// A certificate for ten minutes from [`BEGIN`]; `name` is `URI:...` or `email:...`.
-    pub(crate) fn give(&self, name: &str, issuer: &str) -> Given {
+    pub(crate) fn give(&self, name: &str, issuer: &str) -> IssuedCertificate {
         self.give_for(name, issuer, ExtendedKeyUsagePurpose::CodeSigning)
     }
 
-    pub(crate) fn give_for(&self, name: &str, issuer: &str, purpose: ExtendedKeyUsagePurpose) -> Given {
+    pub(crate) fn give_for(
+        &self,
+        name: &str,
+        issuer: &str,
+        purpose: ExtendedKeyUsagePurpose,
+    ) -> IssuedCertificate {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         let name = match name.split_once(':').unwrap() {
             ("email", mail) => SanType::Rfc822Name(mail.try_into().unwrap()),
@@ -121,7 +126,7 @@ impl Authority {
             .push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, 8], value));
         let key = Key::new();
         let certificate = params.signed_by(&key.pair, &self.issuer).unwrap();
-        Given { certificate: certificate.der().clone(), pem: certificate.pem(), key }
+        IssuedCertificate { certificate: certificate.der().clone(), pem: certificate.pem(), key }
     }
 
     /// The trust root with this authority and optionally its log.

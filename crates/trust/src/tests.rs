@@ -12,7 +12,7 @@ use registry::{Digest, Manifest};
 use serde_json::{Value, json};
 
 use crate::candidate::Candidate;
-use crate::testing::{Authority, Given, Key, at, fixture};
+use crate::testing::{Authority, IssuedCertificate, Key, at, fixture};
 use crate::{PublicKey, Refusal, Signer, bundle};
 
 const JOB: &str = "https://ci.example/job@refs/tags/v1";
@@ -49,7 +49,7 @@ fn by_key(key: &Key, digest: Digest) -> Candidate {
 }
 
 /// A keyless signature with this log entry.
-fn keyless(given: &Given, signature: &[u8], entry: Option<&Value>) -> Candidate {
+fn keyless(given: &IssuedCertificate, signature: &[u8], entry: Option<&Value>) -> Candidate {
     let mut annotations = vec![
         ("dev.cosignproject.cosign/signature", STANDARD.encode(signature)),
         ("dev.sigstore.cosign/certificate", given.pem.clone()),
@@ -59,7 +59,12 @@ fn keyless(given: &Given, signature: &[u8], entry: Option<&Value>) -> Candidate 
 }
 
 /// The result for a keyless signature that was logged `seconds` after its certificate's start.
-fn logged(authority: &Authority, signer: &Signer, given: &Given, seconds: i64) -> Result<(), Refusal> {
+fn logged(
+    authority: &Authority,
+    signer: &Signer,
+    given: &IssuedCertificate,
+    seconds: i64,
+) -> Result<(), Refusal> {
     let signature = given.sign(&payload(digest()));
     let entry = authority.entry(&payload(digest()), &signature, &given.pem, at(seconds));
     signer.check(&keyless(given, &signature, Some(&entry)), digest(), now())
@@ -178,7 +183,8 @@ fn an_entry_of_another_log_or_for_other_content_is_refused() {
 fn a_wrong_certificate_is_refused_with_the_reason() {
     let authority = Authority::new();
     let signer = authority.signer(JOB, TOKEN, true);
-    let refused = |authority: &Authority, given: &Given| logged(authority, &signer, given, 60).unwrap_err();
+    let refused =
+        |authority: &Authority, given: &IssuedCertificate| logged(authority, &signer, given, 60).unwrap_err();
     let given = authority.give("URI:https://ci.example/other@refs/tags/v1", TOKEN);
     assert_eq!(
         refused(&authority, &given).to_string(),

@@ -27,8 +27,8 @@ fn page(world: &World, words: &[&str]) -> String {
     for words in words {
         assert!(page.contains(words), "no {words:?} in\n{page}");
     }
-    let beside = world.path("").read_dir().unwrap().map(|entry| entry.unwrap().file_name());
-    let left: Vec<_> = beside.filter(|name| name.to_string_lossy().starts_with(".xtask-")).collect();
+    let referrers = world.path("").read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = referrers.filter(|name| name.to_string_lossy().starts_with(".xtask-")).collect();
     assert!(left.is_empty(), "{left:?}");
     page
 }

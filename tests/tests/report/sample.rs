@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use e2e::{digest, root};
-use report::{Beside, Ending, Failure, Image, Layer, Page, Scan, Span, State};
+use report::{Ending, Failure, Image, Layer, Page, Referrers, Scan, Span, State};
 
 const MIB: u64 = 1 << 20;
 
@@ -168,9 +168,9 @@ fn image((name, from, action, own, letters, [begin, end]): &Row, is_runtime: boo
                 .to_owned(),
             false => "cosign.pub".to_owned(),
         }),
-        beside: match (is_runtime, signed) {
-            (true, _) => Some(Beside { sboms: 1, provenances: 1, ..Beside::default() }),
-            (false, true) => Some(Beside { signatures: 1, ..Beside::default() }),
+        referrers: match (is_runtime, signed) {
+            (true, _) => Some(Referrers { sboms: 1, provenances: 1, ..Referrers::default() }),
+            (false, true) => Some(Referrers { signatures: 1, ..Referrers::default() }),
             (false, false) => None,
         },
         layers: Some(layers),

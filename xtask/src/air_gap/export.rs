@@ -10,7 +10,7 @@ use images_config::{Config, Image, RUNTIMES_REPOSITORY};
 use oci_layout::{HOST, Layout};
 use registry::mirror::{Action, Check, Job, Mirror, Outcome, Plan, Platforms};
 use registry::{Client, Digest};
-use runtimes::standing;
+use runtimes::tag_check;
 
 use super::{failures, file_error, image_error, in_layout, moved, report};
 use crate::context::Context;
@@ -94,7 +94,7 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
     drop(lane);
     refuse_exhausted(&plan, false)?;
     let board = Board::new(&context.printer, &plan);
-    let copying = mirror.clone().on_event(move |event| board.hear(event));
+    let copying = mirror.clone().on_event(move |event| board.on_event(event));
     let outcomes = context.interrupt.guard(async { Ok(copying.apply(&plan).await) }).await?;
     drop(copying);
     let error = |outcome: &Outcome| {
@@ -194,14 +194,14 @@ async fn runtimes(
     let mut jobs = Vec::new();
     for (_, runtime) in listed {
         let explained = |error| explain_runtime(&runtime.name, &error);
-        let Some(digest) = standing::current(builder, &runtime).await.map_err(explained)? else {
+        let Some(digest) = tag_check::current(builder, &runtime).await.map_err(explained)? else {
             let message = format!("{RUNTIMES_REPOSITORY}:{} is not at {}", runtime.name, target.host());
             return Err(failure(Kind::Registry, message)).hint(
                 Kind::Registry,
                 "`cargo xtask transfer-images` builds it; --from-sources exports the images alone",
             );
         };
-        let tags = standing::tags(builder, &runtime, digest).await.map_err(explained)?;
+        let tags = tag_check::tags(builder, &runtime, digest).await.map_err(explained)?;
         for tag in std::iter::once(runtime.name.clone()).chain(tags) {
             let source = target.repository(RUNTIMES_REPOSITORY)?.with_tag(&tag)?;
             jobs.push(Job {

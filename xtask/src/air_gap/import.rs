@@ -89,7 +89,7 @@ pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<(
                 mirror.clone().mounts(request.target.host(), mounts(request.target).await?).read_back();
             keep_replaced(context, &mirror, &plan).await?;
             let board = Board::new(&context.printer, &plan);
-            let copying = mirror.on_event(move |event| board.hear(event));
+            let copying = mirror.on_event(move |event| board.on_event(event));
             Ok(copying.apply(&plan).await)
         };
         with_resources(context, request.auto_approve, request.config, request.target, work).await?

@@ -21,7 +21,7 @@ pub use import::{Import, import};
 
 /// The result for one image.
 #[derive(Debug, Serialize)]
-pub struct Moved {
+pub struct ImageResult {
     /// `repository:tag`.
     name: String,
     /// The source of its bytes.
@@ -38,7 +38,7 @@ pub struct Moved {
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     file: String,
-    images: &'a [Moved],
+    images: &'a [ImageResult],
     /// Bytes written or sent.
     bytes: u64,
 }
@@ -80,10 +80,10 @@ fn image_error(path: &Path, target: Option<&Target>, name: &str, error: &registr
     ending(kind, hint, anyhow::Error::new(error.clone()).context(name.to_owned()))
 }
 
-fn moved(outcomes: &[Outcome]) -> Vec<Moved> {
+fn moved(outcomes: &[Outcome]) -> Vec<ImageResult> {
     let one = |outcome: &Outcome| {
         let done = outcome.result.as_ref().ok();
-        Moved {
+        ImageResult {
             name: short(&outcome.job),
             from: match outcome.job.source.registry() {
                 HOST => "file".to_owned(),
@@ -99,7 +99,7 @@ fn moved(outcomes: &[Outcome]) -> Vec<Moved> {
 }
 
 /// Prints the table or the JSON document to stdout.
-fn report(context: &Context, path: &Path, moved: &[Moved]) -> anyhow::Result<()> {
+fn report(context: &Context, path: &Path, moved: &[ImageResult]) -> anyhow::Result<()> {
     let mut table = Table::new(["IMAGE", "FROM", "WRITTEN", "DIGEST"]);
     for image in moved {
         let written = match (&image.error, image.up_to_date) {

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use process::{Cmd, Killer};
+use process::{Cmd, KillHandle};
 
 use super::Context;
 use super::test::test_engines;
@@ -43,12 +43,12 @@ impl Bench {
         let variables = engines.as_ref().map(TestEngines::environment).unwrap_or_default();
         bench = variables.into_iter().fold(bench, |bench, (name, value)| bench.env(name, value));
         let printer = context.printer.clone();
-        let killer = Killer::default();
-        let _leash = killer.leash();
+        let kill_handle = KillHandle::default();
+        let _kill_on_drop = kill_handle.kill_on_drop();
         bench
             .args(self.arguments)
             .cwd(context.paths.root())
-            .stream(killer, move |line| printer.line(line))
+            .stream(kill_handle, move |line| printer.line(line))
             .await?;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use images_config::Config;
-use process::{Cmd, Killer};
+use process::{Cmd, KillHandle};
 
 use super::Context;
 use super::init::InitImages;
@@ -105,7 +105,7 @@ async fn samples(context: &Context) -> anyhow::Result<String> {
     let lane = context.printer.progress().lane("sample images");
     let printer = context.printer.clone();
     let make = Cmd::new(program).args(["build", "--data"]).arg(background.data());
-    make.stream(Killer::default(), move |line| {
+    make.stream(KillHandle::default(), move |line| {
         lane.news(line);
         printer.detail(line);
     })

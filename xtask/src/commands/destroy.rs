@@ -122,9 +122,9 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
         unchanged(&destroy_plan(context, &infrastructure, &inventory).await?, &shown)?;
         report(None)?;
         if !inventory.unrecorded.is_empty() {
-            inventory = grid::recovery::put_right(&infrastructure, &config, &inventory, &[]).await?;
+            inventory = grid::recovery::repair(&infrastructure, &config, &inventory, &[]).await?;
         }
-        carry_out(context, &infrastructure, &ecr, &inventory, &shown).await?;
+        apply(context, &infrastructure, &ecr, &inventory, &shown).await?;
         settings.apply(&aws).await
     };
     let result = result.await;
@@ -230,7 +230,7 @@ pub fn confirm(context: &Context, unattended: &str) -> anyhow::Result<()> {
 }
 
 /// Removes the kept resources from the state, destroys the rest with terraform, and then removes this grid's marks.
-async fn carry_out(
+async fn apply(
     context: &Context,
     infrastructure: &Infrastructure<'_>,
     ecr: &Ecr,
@@ -247,7 +247,7 @@ async fn carry_out(
         ));
     }
     let config = context.config()?;
-    let variables = infrastructure.sparing_variables(&config, inventory);
+    let variables = infrastructure.variables_without_deletions(&config, inventory);
     grid::planning::destroy(infrastructure, terraform, &variables).await?;
     for repository in destroy_plan.marked.iter().filter_map(|name| inventory.repositories.get(name)) {
         grids::remove_user(ecr, repository, &context.settings.tag).await?;

@@ -148,7 +148,7 @@ impl InitImages {
     ) -> anyhow::Result<()> {
         let name = infrastructure.store().bucket();
         report.dry_run = true;
-        let found = if self.create_state_bucket { bucket.mendable().await? } else { bucket.check().await? };
+        let found = if self.create_state_bucket { bucket.fixable().await? } else { bucket.check().await? };
         for problem in &found.problems {
             match problem {
                 Problem::Missing => report.step(context, format!("create the state bucket {name}"))?,

@@ -86,7 +86,7 @@ impl ListImages {
                 image.tag.clone().unwrap_or_else(dash),
                 image.size.map_or_else(dash, units::bytes),
                 image.age.map_or_else(dash, |age| units::age(Duration::from_secs(age))),
-                image.standing(),
+                image.notes(),
                 image.digest.clone().unwrap_or_else(dash),
             ]);
         }
@@ -194,7 +194,7 @@ async fn compare(
         let trust = trust.as_ref();
         async move {
             match trust {
-                Some(trust) => trust.standing(planned).await,
+                Some(trust) => trust.signer_of(planned).await,
                 None => None,
             }
         }

@@ -42,7 +42,7 @@ pub struct Outdated {
 
 /// An image or a runtime's base, in `--format json`.
 #[derive(Debug, Serialize)]
-struct Known {
+struct CheckedImage {
     /// `repository:tag`, or `lambda:runtime`.
     name: String,
     /// The source, or the base.
@@ -71,7 +71,7 @@ struct Known {
 }
 
 /// An image to check.
-struct Asked {
+struct ImageToCheck {
     name: String,
     source: Reference,
     /// The copy in the target registry.
@@ -100,13 +100,13 @@ impl Outdated {
         };
         let asked = asked(&config, target.as_ref())?;
         let lane = context.printer.progress().lane("asking for tags");
-        let looks = stream::iter(&asked).map(|asked| look(&client, asked)).buffered(AT_ONCE).collect();
-        let looked: Vec<(Known, Option<registry::Error>)> =
+        let looks = stream::iter(&asked).map(|asked| check(&client, asked)).buffered(AT_ONCE).collect();
+        let looked: Vec<(CheckedImage, Option<registry::Error>)> =
             context.interrupt.guard(async { Ok(looks.await) }).await?;
         drop(lane);
         let names = looked.iter().filter_map(|(known, error)| Some((error.as_ref()?, known.name.clone())));
         let silent = not_compared(names);
-        let mut known: Vec<Known> = looked.into_iter().map(|(known, _)| known).collect();
+        let mut known: Vec<CheckedImage> = looked.into_iter().map(|(known, _)| known).collect();
         let waiting = min_age::waiting(&config, context.lock()?.as_ref());
         for (known, asked) in known.iter_mut().zip(&asked) {
             known.waiting = waiting.get(&asked.source).cloned();
@@ -132,13 +132,13 @@ impl Outdated {
     }
 }
 
-fn asked(config: &Config, target: Option<&Target>) -> anyhow::Result<Vec<Asked>> {
+fn asked(config: &Config, target: Option<&Target>) -> anyhow::Result<Vec<ImageToCheck>> {
     let mut asked = Vec::new();
     for image in &config.images {
         let copy = target.map(|target| {
             target.repository(&image.repository)?.with_tag(&image.tag).map_err(anyhow::Error::from)
         });
-        asked.push(Asked {
+        asked.push(ImageToCheck {
             name: format!("{}:{}", image.repository, image.tag),
             source: image.source.clone(),
             copy: copy.transpose()?,
@@ -146,7 +146,7 @@ fn asked(config: &Config, target: Option<&Target>) -> anyhow::Result<Vec<Asked>>
         });
     }
     for runtime in config.enabled_runtimes() {
-        asked.push(Asked {
+        asked.push(ImageToCheck {
             name: format!("{}:{}", images_config::RUNTIMES_REPOSITORY, runtime.name),
             source: runtime.base.clone(),
             copy: None,
@@ -157,7 +157,7 @@ fn asked(config: &Config, target: Option<&Target>) -> anyhow::Result<Vec<Asked>>
 }
 
 /// The data about an image, and why its source could not be read.
-async fn look(client: &Client, asked: &Asked) -> (Known, Option<registry::Error>) {
+async fn check(client: &Client, asked: &ImageToCheck) -> (CheckedImage, Option<registry::Error>) {
     let age = async {
         match &asked.copy {
             Some(copy) => age(client, copy).await,
@@ -173,7 +173,7 @@ async fn look(client: &Client, asked: &Asked) -> (Known, Option<registry::Error>
     let ends = asked.is_base.then(|| support::ends(&asked.source)).flatten();
     let versioned = newer.is_some();
     let newer = newer.unwrap_or_default();
-    let known = Known {
+    let known = CheckedImage {
         name: asked.name.clone(),
         source: asked.source.to_string(),
         newest: newer.newest().map(str::to_owned),
@@ -210,7 +210,7 @@ async fn age(client: &Client, copy: &Reference) -> Option<u64> {
     (made.as_second() > 0).then(|| u64::try_from(age.as_secs()).ok()).flatten()
 }
 
-fn table(known: &[Known]) -> Table {
+fn table(known: &[CheckedImage]) -> Table {
     let mut table = Table::new(["IMAGE", "SOURCE", "COMPATIBLE", "NEWEST", "AGE", "SUPPORT"]);
     let dash = || "-".to_owned();
     for image in known {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws::ecr::Rule;
 use clap::Args;
-use grid::{Infrastructure, Inventory, NoLongerWanted, RepositoryUsage, Usage};
+use grid::{Infrastructure, Inventory, RepositoryUsage, UnlistedResources, Usage};
 use images_config::Config;
 
 use super::Context;
@@ -85,12 +85,12 @@ async fn look(
     infrastructure: &Infrastructure<'_>,
     config: &Config,
     inventory: &Inventory,
-) -> anyhow::Result<(Vec<RepositoryUsage>, NoLongerWanted, NoLongerWanted)> {
-    let mut unwanted = inventory.no_longer_wanted(config);
+) -> anyhow::Result<(Vec<RepositoryUsage>, UnlistedResources, UnlistedResources)> {
+    let mut unwanted = inventory.unlisted_resources(config);
     let is_unwanted = |name: &str| unwanted.repositories.iter().any(|unwanted| unwanted == name);
     let Usage { repositories, others, .. } =
         grid::usage::read(infrastructure, inventory, is_unwanted).await?;
-    let mut kept = NoLongerWanted::default();
+    let mut kept = UnlistedResources::default();
     (unwanted.repositories, kept.repositories) = {
         let names = |free| {
             let held = repositories.iter().filter(move |held| held.is_free() == free);

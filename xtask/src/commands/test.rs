@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
-use process::{Cmd, Killer, cmd};
+use process::{Cmd, KillHandle, cmd};
 
 use self::programs::Outcome;
 use super::Context;
@@ -60,9 +60,9 @@ impl Test {
         if self.filter.is_none() {
             for (name, command) in checks(self.soak)? {
                 let step = Instant::now();
-                let killer = Killer::default();
-                let _leash = killer.leash();
-                let run = async { Ok(command.stream(killer, printing(context)).await) };
+                let kill_handle = KillHandle::default();
+                let _kill_on_drop = kill_handle.kill_on_drop();
+                let run = async { Ok(command.stream(kill_handle, printing(context)).await) };
                 let passed = context.interrupt.guard(run).await?.is_ok();
                 steps.row([
                     name.into(),

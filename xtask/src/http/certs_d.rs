@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The certificates for one host.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(super) struct HostCertificates {
     pub(super) host: String,
     pub(super) authorities: Vec<CertificateDer<'static>>,
     pub(super) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
@@ -29,7 +29,7 @@ pub(super) fn directories() -> Vec<PathBuf> {
 }
 
 /// Reads these directories. The first one with a host counts.
-pub(super) fn read(directories: &[PathBuf]) -> Vec<Own> {
+pub(super) fn read(directories: &[PathBuf]) -> Vec<HostCertificates> {
     let mut hosts = BTreeMap::new();
     for directory in directories {
         // Most machines have none, and some may not be readable.
@@ -56,8 +56,8 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn own(host: String, files: &[PathBuf]) -> Own {
-    let mut own = Own { host, ..Own::default() };
+fn own(host: String, files: &[PathBuf]) -> HostCertificates {
+    let mut own = HostCertificates { host, ..HostCertificates::default() };
     for path in files {
         if let Err(problem) = own.take(path, files) {
             own.problem.get_or_insert(problem);
@@ -81,7 +81,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     if found.is_empty() { Err(format!("{} holds no PEM certificates", name(path))) } else { Ok(found) }
 }
 
-impl Own {
+impl HostCertificates {
     fn take(&mut self, path: &Path, files: &[PathBuf]) -> Result<(), String> {
         let beside = |extension: &str| {
             let wanted = path.with_extension(extension);

@@ -6,7 +6,7 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use process::{Cmd, Killer, ProcessError, cmd};
+use process::{Cmd, KillHandle, ProcessError, cmd};
 
 use super::PrerequisiteError;
 use super::packages::{System, candidate};
@@ -224,7 +224,7 @@ impl Archive {
 
     async fn run(&self, action: &str, command: Cmd) -> Result<(), PrerequisiteError> {
         let log = |line: &str| tracing::debug!("{line}");
-        command.stream(Killer::default(), log).await.map_err(|source| failed(action, source))
+        command.stream(KillHandle::default(), log).await.map_err(|source| failed(action, source))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use process::{Killer, ProcessError, cmd};
+use process::{KillHandle, ProcessError, cmd};
 
 use super::{PrerequisiteError, search_path};
 
@@ -99,7 +99,7 @@ async fn apt_get(command: &[&str], packages: &[&str]) -> Result<(), ProcessError
         .env("PATH", search_path())
         // Errors are recognised by their messages.
         .env("LC_ALL", "C.UTF-8")
-        .stream(Killer::default(), |line| tracing::debug!("apt-get: {line}"))
+        .stream(KillHandle::default(), |line| tracing::debug!("apt-get: {line}"))
         .await
 }
 

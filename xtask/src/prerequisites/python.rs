@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use process::{Killer, cmd};
+use process::{KillHandle, cmd};
 
 use super::PrerequisiteError;
 
@@ -46,7 +46,7 @@ pub(super) async fn install(dir: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(
         [cmd!(sh, "python3 -m venv --clear {dir}"), cmd!(sh, "{python} -m pip install --quiet {packages...}")]
     });
     for step in steps.map_err(failed)? {
-        step.stream(Killer::default(), log).await.map_err(failed)?;
+        step.stream(KillHandle::default(), log).await.map_err(failed)?;
     }
     Ok(())
 }

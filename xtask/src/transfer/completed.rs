@@ -8,7 +8,7 @@ use registry::mirror::Event;
 use terraform::TerraformError;
 
 use super::Plan;
-use super::page::Draft;
+use super::report_page::Draft;
 use super::runtimes::is_up_to_date;
 use super::spans::{Spans, Work};
 use crate::ui::units;
@@ -43,7 +43,7 @@ impl Completed {
     }
 
     /// Handles an event of an image. Most events are pieces of a blob in transfer; these cost nothing here.
-    pub(super) fn hear(&self, event: &Event) {
+    pub(super) fn on_event(&self, event: &Event) {
         match event {
             Event::ImageStarted { image, .. } => self.spans.begin(Work::Image(*image)),
             Event::ImageDone { image, .. } => {

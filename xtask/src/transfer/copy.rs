@@ -42,8 +42,8 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run.target).await?).read_back();
     let (board, completed) = (Board::new(run.printer, plan), Arc::clone(run.completed));
     let mirror = mirror.on_event(move |event| {
-        completed.hear(event);
-        board.hear(event);
+        completed.on_event(event);
+        board.on_event(event);
     });
     let began = Instant::now();
     let outcomes = mirror.apply(plan).await;

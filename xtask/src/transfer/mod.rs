@@ -1,15 +1,14 @@
 //! transfer-images: makes a plan, shows it, asks once, applies and verifies it. A dry run is the same and stops after the plan.
 
-mod around;
-mod carry_out;
+mod apply;
 mod completed;
 mod copy;
 mod images;
-mod page;
 mod prime;
 mod progress;
 mod refusals;
 mod registry_hints;
+mod report_page;
 mod request;
 mod resources;
 mod runtimes;
@@ -20,6 +19,7 @@ mod show;
 mod signing;
 mod spans;
 mod times;
+mod under_lease;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,7 +41,6 @@ use crate::ui::Printer;
 pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };
-pub use around::with_resources;
 use completed::Completed;
 pub use copy::mounts;
 pub use images::{jobs, short};
@@ -52,11 +51,12 @@ pub use registry_hints::{image_verdict, registry_failure, registry_verdict};
 pub use request::Request;
 pub use scans::scan;
 pub use selection::only;
-pub use shards::{Joined, LOCK_TIMEOUT, last_run};
+pub use shards::{CombinedReport, LOCK_TIMEOUT, last_run};
 use show::Report;
 pub use show::{held, not_compared};
 pub use signing::why_unsigned;
 use times::Times;
+pub use under_lease::with_resources;
 
 /// The target and the resources of a run.
 #[derive(Clone, Copy)]
@@ -124,7 +124,7 @@ struct Done {
 /// # Errors
 /// An image could not be put in place. Finished work stays, and the next run continues from there.
 pub async fn run(context: &Context, request: &Request) -> anyhow::Result<Ending> {
-    let place = request.report.as_deref().map(page::Place::check).transpose()?;
+    let place = request.report.as_deref().map(report_page::Place::check).transpose()?;
     let completed = Arc::new(Completed::default());
     let result = boxed(|| transfer(context, request, &completed)).await;
     let result =
@@ -170,7 +170,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
                     Run::new(context, request, selection::none(Config::clone(&config)).into(), None, grid)?;
                 made = boxed(|| shards::resources_first(&resources, infrastructure)).await?;
             }
-            Arc::new(selection::share(Config::clone(&config), shard))
+            Arc::new(selection::shard_of(Config::clone(&config), shard))
         }
         None => config,
     };
@@ -197,7 +197,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
         Some(resources) => {
             let infrastructure = resources.infrastructure.clone();
             let lease = boxed(|| shards::lease(&run, &infrastructure)).await?;
-            let done = boxed(|| run.carry_out_leased(&mut plan, &lease)).await;
+            let done = boxed(|| run.apply_leased(&mut plan, &lease)).await;
             if let Err(error) = &done
                 && kind_of(error) != Kind::Interrupted
             {
@@ -206,7 +206,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
             boxed(|| infrastructure.release(lease)).await;
             done?
         }
-        None => Some(boxed(|| run.carry_out(&plan, None)).await?),
+        None => Some(boxed(|| run.apply(&plan, None)).await?),
     };
     boxed(|| show::finish(&run, &plan, done.as_ref(), started, &list)).await
 }
@@ -323,7 +323,7 @@ impl<'a> Run<'a> {
         &self,
         plan: &Plan<'_>,
         done: Option<&Done>,
-        joined: Option<Joined>,
+        joined: Option<CombinedReport>,
     ) -> anyhow::Result<bool> {
         let report = Report::new(self, plan, done).with(joined);
         if !self.request.quiet {
@@ -331,7 +331,7 @@ impl<'a> Run<'a> {
         }
         let changed = report.has_changed();
         if self.request.report.is_some() {
-            let looked = page::look(self, plan, done, &report).await;
+            let looked = report_page::read_registry_data(self, plan, done, &report).await;
             self.completed.draft.end(report, looked);
         }
         Ok(changed)

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use registry::mirror::{Event, Plan, Planned};
 
 use super::images::short;
-use crate::ui::{Lane, Printer, Whole, units};
+use crate::ui::{Lane, Printer, TotalCount, units};
 
 /// The progress display of copies.
 pub struct Board {
@@ -18,7 +18,7 @@ pub struct Board {
 /// A line for each image being copied, and the total count.
 struct Lanes {
     each: BTreeMap<usize, Lane>,
-    whole: Whole,
+    whole: TotalCount,
 }
 
 impl Lanes {
@@ -43,7 +43,7 @@ impl Board {
     }
 
     /// Shows an event.
-    pub fn hear(&self, event: &Event) {
+    pub fn on_event(&self, event: &Event) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::ImageStarted { image, bytes, blobs } => {

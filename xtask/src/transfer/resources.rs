@@ -83,7 +83,7 @@ impl Resources<'_> {
 
     /// Applies the changes, and marks resources that this grid uses and others manage.
     pub(super) async fn apply(&self, run: &Run<'_>) -> anyhow::Result<()> {
-        let righted = self.put_right(run).await?;
+        let righted = self.repair(run).await?;
         let planned = righted.as_ref().or(self.planned.as_ref());
         if let Some(planned) = planned.filter(|planned| !planned.plan.is_empty()) {
             let names = run.config.repositories.iter().map(|name| run.target.repository(name));
@@ -103,14 +103,14 @@ impl Resources<'_> {
     }
 
     /// If the plan expects corrections of the state, makes them, and plans the remaining work.
-    async fn put_right(&self, run: &Run<'_>) -> anyhow::Result<Option<Planned>> {
+    async fn repair(&self, run: &Run<'_>) -> anyhow::Result<Option<Planned>> {
         let cut_off = self.planned.as_ref().map_or(&[][..], |planned| &planned.cut_off);
         if self.inventory.unrecorded.is_empty() && cut_off.is_empty() {
             return Ok(None);
         }
         let infrastructure = &self.infrastructure;
-        let inventory = recovery::put_right(infrastructure, run.whole, &self.inventory, cut_off).await?;
-        let variables = infrastructure.sparing_variables(run.whole, &inventory);
+        let inventory = recovery::repair(infrastructure, run.whole, &self.inventory, cut_off).await?;
+        let variables = infrastructure.variables_without_deletions(run.whole, &inventory);
         let terraform = infrastructure.terraform().await?;
         let planned = planning::plan(infrastructure, terraform, &inventory, &variables, true).await?;
         if let Some(address) = planned.cut_off.first() {
@@ -134,7 +134,7 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
     inventory.refuse_clashes(config)?;
     inventory = recovery::with_unrecorded(infrastructure, config, inventory).await?;
     inventory = recovery::with_left_key(infrastructure, inventory).await?;
-    inventory = templates::with_left(infrastructure, config, inventory);
+    inventory = templates::with_left_templates(infrastructure, config, inventory);
     templates::refuse_others(infrastructure, config, &inventory)?;
     let settings = run
         .interrupt
@@ -145,7 +145,7 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
             infrastructure.store(),
         ))
         .await?;
-    let variables = infrastructure.sparing_variables(config, &inventory);
+    let variables = infrastructure.variables_without_deletions(config, &inventory);
     let up_to_date =
         !run.request.refresh && last_apply::is_up_to_date(infrastructure, &variables, &inventory)?;
     let (mut differences, mut of_the_cache) = (Vec::new(), Vec::new());

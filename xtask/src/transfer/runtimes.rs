@@ -12,7 +12,8 @@ use failure::{FailWith as _, Kind, ending, verdict_of};
 use images_config::{Config, PullThrough, RUNTIMES_REPOSITORY, lock::Lock};
 use registry::{BoxFuture, Client, Credentials, Digest, ErrorKind, Reference, Server};
 use runtimes::{
-    Action, Failure, GridSettings, Hold, How, Options, Outcome, Planned, Progress, RuntimeError, State,
+    Action, CompletedAction, Failure, GridSettings, Hold, Options, Outcome, Planned, Progress, RuntimeError,
+    State,
 };
 
 use super::Run;
@@ -120,7 +121,7 @@ pub(super) async fn build(run: &Run<'_>, planned: &[Result<Planned, Failure>]) -
     run.times.built(&outcomes);
     for outcome in &outcomes {
         let (name, ended) = (outcome.name.clone(), outcome.began + outcome.took);
-        run.completed.spans.was(Work::Runtime(name), outcome.began, ended);
+        run.completed.spans.record(Work::Runtime(name), outcome.began, ended);
     }
     outcomes
 }
@@ -331,9 +332,9 @@ impl Progress for Lanes {
             State::Tagging => "moving its tags".to_owned(),
             State::Done { how, digest } => {
                 let how = match how {
-                    How::Built => "built and pushed",
-                    How::Pushed => "pushed",
-                    How::Promoted => "promoted",
+                    CompletedAction::Built => "built and pushed",
+                    CompletedAction::Pushed => "pushed",
+                    CompletedAction::Promoted => "promoted",
                 };
                 self.end(runtime);
                 self.completed.iter().for_each(|completed| completed.runtime_done(runtime));

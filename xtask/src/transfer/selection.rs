@@ -38,7 +38,7 @@ pub fn only(mut config: Config, names: &[String]) -> anyhow::Result<Config> {
 
 /// The part of images.toml for a shard: images by repository, so that one process handles all mounts within it, and each runtime
 /// separately. The first shard primes the cache.
-pub(super) fn share(mut config: Config, shard: Shard) -> Config {
+pub(super) fn shard_of(mut config: Config, shard: Shard) -> Config {
     config.images.retain(|image| shard.has(&image.repository));
     for runtime in &mut config.runtimes {
         runtime.enabled &= shard.has(&format!("{RUNTIMES_REPOSITORY}/{}", runtime.name));

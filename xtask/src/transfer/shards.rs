@@ -52,7 +52,7 @@ pub struct Share {
 
 /// The combined reports of all shards.
 #[derive(Debug, Serialize)]
-pub struct Joined {
+pub struct CombinedReport {
     /// Whether all shards have reported success.
     complete: bool,
     images: usize,
@@ -90,7 +90,7 @@ pub(super) async fn resources_first(
 ) -> anyhow::Result<Vec<String>> {
     let look = async {
         let inventory = infrastructure.inventory().await?;
-        let variables = infrastructure.sparing_variables(run.whole, &inventory);
+        let variables = infrastructure.variables_without_deletions(run.whole, &inventory);
         grid::last_apply::is_up_to_date(infrastructure, &variables, &inventory)
     };
     let up_to_date = run.interrupt.guard(look).await?;
@@ -106,7 +106,7 @@ pub(super) async fn resources_first(
             return Ok(Vec::new());
         }
         run.confirm()?;
-        run.carry_out(&plan, Some(&lease)).await?;
+        run.apply(&plan, Some(&lease)).await?;
         Ok(plan.resources.map(|resources| resources.all_lines()).unwrap_or_default())
     };
     let done = work.await;
@@ -121,7 +121,7 @@ pub(super) async fn join(
     plan: &Plan<'_>,
     done: Option<&Done>,
     list: &Digest,
-) -> anyhow::Result<Option<Joined>> {
+) -> anyhow::Result<Option<CombinedReport>> {
     let Some(resources) = &plan.resources else { return Ok(None) };
     let store = resources.infrastructure.store();
     let part = part(run, plan, done, list);
@@ -135,7 +135,7 @@ pub(super) async fn join(
     let others =
         stream::iter(shard.all()).map(|other| async move { anyhow::Ok((other, read(store, other).await?)) });
     let parts: Vec<(Shard, Option<Share>)> = others.buffered(AT_ONCE).try_collect().await?;
-    let joined = Joined::of(parts, list, Timestamp::now());
+    let joined = CombinedReport::of(parts, list, Timestamp::now());
     joined.show(run.printer);
     Ok(Some(joined))
 }
@@ -163,7 +163,7 @@ async fn leave(run: &Run<'_>, store: &StateStore, part: &Share) {
 ///
 /// # Errors
 /// S3 refuses or does not answer.
-pub async fn last_run(store: &StateStore) -> anyhow::Result<Option<Joined>> {
+pub async fn last_run(store: &StateStore) -> anyhow::Result<Option<CombinedReport>> {
     let keys = store.list(&store.sidecar(RECORDS)).await?;
     let suffixes = keys.iter().filter_map(|key| key.strip_prefix(&store.sidecar("")).map(str::to_owned));
     let read = suffixes
@@ -173,7 +173,7 @@ pub async fn last_run(store: &StateStore) -> anyhow::Result<Option<Joined>> {
     let Some(last) = parts.iter().max_by_key(|part| part.at).cloned() else { return Ok(None) };
     let Ok(shard) = Shard::parse(&last.shard, |_| None) else { return Ok(None) };
     let of = |shard: Shard| (shard, parts.iter().find(|part| part.shard == shard.to_string()).cloned());
-    Ok(Some(Joined::of(shard.all().map(of).collect(), &last.list, last.at)))
+    Ok(Some(CombinedReport::of(shard.all().map(of).collect(), &last.list, last.at)))
 }
 
 fn report(store: &StateStore, shard: Shard) -> Sidecar<Share> {
@@ -205,7 +205,7 @@ fn part(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, list: &Digest) -> S
     }
 }
 
-impl Joined {
+impl CombinedReport {
     fn of(parts: Vec<(Shard, Option<Share>)>, list: &Digest, now: Timestamp) -> Self {
         let is_news = |part: &Share| part.list == *list && now.duration_since(part.at).unsigned_abs() < NEWS;
         let (mut done, mut missing) = (Vec::new(), Vec::new());
@@ -313,7 +313,7 @@ mod tests {
         let now = "2026-11-27T12:00:00Z".parse().unwrap();
         let (today, before) = ("2026-11-27T11:00:00Z", "2026-11-26T11:59:00Z");
         let all = shards();
-        let joined = |parts| Joined::of(parts, &Digest::of(b"list"), now);
+        let joined = |parts| CombinedReport::of(parts, &Digest::of(b"list"), now);
         let whole = joined(all.iter().map(|shard| part(*shard, b"list", today, &[])).collect());
         assert!(whole.complete && whole.missing.is_empty());
         assert_eq!((whole.images, whole.brought, whole.bytes), (30, 12, 300));

@@ -11,7 +11,7 @@ const AGAIN: &str = "change its `epoch` in images.toml to build, push and sign i
 
 /// Warns about each runtime of this run that is not signed, if images.toml asks for signatures. This does not fail the run: the
 /// runtimes themselves are in place.
-pub(super) async fn tell(run: &Run<'_>, done: Option<&Done>) -> anyhow::Result<()> {
+pub(super) async fn warn_unsigned(run: &Run<'_>, done: Option<&Done>) -> anyhow::Result<()> {
     let (Some(account), Some(profile), Some(done)) =
         (&run.target.account, &run.config.registry.sign_runtimes, done)
     else {
@@ -22,7 +22,7 @@ pub(super) async fn tell(run: &Run<'_>, done: Option<&Done>) -> anyhow::Result<(
         Some((outcome.name.as_str(), digest.to_string()))
     });
     let asked = put.map(|(name, digest)| async move {
-        (name, signing::settled(&account.aws, RUNTIMES_REPOSITORY, &digest, &profile.arn).await)
+        (name, signing::wait_for_signature(&account.aws, RUNTIMES_REPOSITORY, &digest, &profile.arn).await)
     });
     let found = run.interrupt.guard(async { Ok(join_all(asked).await) }).await?;
     for (name, signing) in found {

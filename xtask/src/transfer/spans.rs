@@ -55,7 +55,7 @@ impl Spans {
     }
 
     /// Records start and end.
-    pub(super) fn was(&self, work: Work, began: Instant, ended: Instant) {
+    pub(super) fn record(&self, work: Work, began: Instant, ended: Instant) {
         let since = |moment: Instant| moment.saturating_duration_since(self.began);
         let span = Span { begin: since(began), end: Some(since(ended)) };
         self.change(|spans| {
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(ended.begin, first.begin);
         assert!(ended.end.unwrap() >= ended.begin);
         let long_ago = spans.began.checked_sub(Duration::from_secs(1)).unwrap();
-        spans.was(Work::Resources, long_ago, spans.began + Duration::from_secs(3));
+        spans.record(Work::Resources, long_ago, spans.began + Duration::from_secs(3));
         let span = Span { begin: Duration::ZERO, end: Some(Duration::from_secs(3)) };
         assert_eq!(spans.of(&Work::Resources), Some(span));
     }

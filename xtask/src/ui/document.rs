@@ -50,7 +50,7 @@ impl Document {
     fn text(&self, command: Option<&str>, exit_code: u8, last: Option<Value>) -> String {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let errors = last.iter().chain(&parts.errors).collect();
-        let whole = Whole { version: VERSION, command, exit_code, errors, fields: &parts.fields };
+        let whole = TotalCount { version: VERSION, command, exit_code, errors, fields: &parts.fields };
         // A map with text keys can always be serialised.
         serde_json::to_string_pretty(&whole).unwrap_or_default()
     }
@@ -58,7 +58,7 @@ impl Document {
 
 /// The complete document.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct TotalCount<'a> {
     version: u32,
     /// The command with its subcommand, such as `local up`. `None` if the command line names none.
     command: Option<&'a str>,

@@ -20,12 +20,12 @@ pub use notes::listen;
 pub use paint::Color;
 use process::plain;
 use progress::Shown;
-pub use progress::{Lane, Progress, Whole};
+pub use progress::{Lane, Progress, TotalCount};
 pub use report::units;
 pub use results::{Results, stdout_columns};
 pub use table::{Table, wrap};
 
-use crate::program::spoken;
+use crate::program::with_program_name;
 
 /// The format of results on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -39,7 +39,7 @@ pub enum Format {
 
 /// Text for output: without control sequences, and with the program's name.
 fn shown(text: &str) -> String {
-    spoken(&plain(text)).into_owned()
+    with_program_name(&plain(text)).into_owned()
 }
 
 /// Prints a line to stderr.
@@ -76,7 +76,7 @@ pub fn first_words(text: &str) {
 
 /// How much to print, and in which format.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Words {
+pub struct OutputOptions {
     /// The format of results.
     pub format: Format,
     /// Show every step.
@@ -90,7 +90,7 @@ pub struct Words {
 /// Prints every line of the run.
 #[derive(Clone, Debug)]
 pub struct Printer {
-    words: Words,
+    words: OutputOptions,
     /// With `--quiet`, the lines that belong to a question: printed before it, or never if no question is asked.
     held: Arc<Mutex<Vec<String>>>,
     progress: Progress,
@@ -99,7 +99,7 @@ pub struct Printer {
 
 impl Printer {
     /// A printer for this process's streams. With [`Format::Json`], `document` receives the results.
-    pub fn new(words: Words, document: Document) -> Self {
+    pub fn new(words: OutputOptions, document: Document) -> Self {
         paint::choose(words.color);
         let env = |name: &str| std::env::var(name).unwrap_or_default();
         // Redrawn lines are only for terminals. CI logs and pipes get one line per event.

@@ -96,7 +96,7 @@ impl StateBucket {
             return Ok(findings);
         }
         let list = problems.iter().map(|p| format!("\n  - {p}")).collect::<String>();
-        let hint = if problems.iter().all(|p| p.mendable() || p.is_advice()) {
+        let hint = if problems.iter().all(|p| p.fixable() || p.is_advice()) {
             let does = if *problems == [Problem::Missing] { "creates it" } else { "corrects that" };
             format!("`cargo xtask init-images --create-state-bucket` {does}")
         } else {
@@ -121,9 +121,9 @@ impl StateBucket {
     ///
     /// # Errors
     /// AWS refuses, or there is a problem that this cannot correct.
-    pub async fn mendable(&self) -> anyhow::Result<Findings> {
+    pub async fn fixable(&self) -> anyhow::Result<Findings> {
         let found = self.look().await?;
-        if let Some(problem) = found.problems.iter().find(|p| !p.mendable()) {
+        if let Some(problem) = found.problems.iter().find(|p| !p.fixable()) {
             let message = format!("the state bucket {} cannot be corrected: {problem}", self.name);
             let hint = match problem {
                 Problem::PolicyHidden => {
@@ -141,7 +141,7 @@ impl StateBucket {
 
     async fn create_patiently(&self) -> anyhow::Result<Vec<Problem>> {
         let (client, name) = (&self.client, self.name.as_str());
-        let mut found = self.mendable().await?;
+        let mut found = self.fixable().await?;
         let is_new = found.problems == [Problem::Missing];
         if is_new {
             settings::create_bucket(client, name, &self.region).await?;

@@ -27,7 +27,7 @@ pub enum Problem {
 
 impl Problem {
     /// Whether `--create-state-bucket` can correct it.
-    pub fn mendable(&self) -> bool {
+    pub fn fixable(&self) -> bool {
         !matches!(self, Self::Foreign | Self::Region(_) | Self::PolicyHidden)
     }
 

@@ -11,7 +11,7 @@ use crate::store::StateStore;
 
 /// A run that works on a grid's images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AtWork {
+pub struct ActiveRun {
     /// The user, with machine and process.
     pub who: String,
     /// Its shard of the images. `None` for all images.
@@ -28,7 +28,7 @@ pub struct AtWork {
 ///
 /// # Errors
 /// S3 refuses or does not answer.
-pub async fn at_work(store: &StateStore) -> anyhow::Result<Vec<AtWork>> {
+pub async fn at_work(store: &StateStore) -> anyhow::Result<Vec<ActiveRun>> {
     let keys = store.list(&store.sidecar(WHOLE)).await?;
     let mut found = Vec::new();
     for key in keys {
@@ -36,7 +36,7 @@ pub async fn at_work(store: &StateStore) -> anyhow::Result<Vec<AtWork>> {
             continue;
         };
         let holder = read.content;
-        found.push(AtWork {
+        found.push(ActiveRun {
             gone: holder.process.as_ref().is_some_and(ProcessId::is_gone),
             who: holder.who,
             shard: holder.shard,

@@ -60,12 +60,12 @@ pub struct LockWait<'a> {
     /// Interrupts the wait.
     pub interrupt: &'a Interrupt,
     /// Receives news during the wait.
-    pub tell: &'a (dyn Fn(News) + Sync),
+    pub tell: &'a (dyn Fn(LeaseEvent) + Sync),
 }
 
 /// An event while taking a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum LeaseEvent {
     /// Another run holds it, and this run waits.
     Waiting {
         /// The holder, if known.
@@ -84,7 +84,7 @@ pub enum News {
     },
 }
 
-impl fmt::Display for News {
+impl fmt::Display for LeaseEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting { holder, shard, timeout } => {
@@ -131,7 +131,7 @@ impl Lease {
         let mut wait = None;
         loop {
             let now = Timestamp::now();
-            let (who, process) = (who(aws), ProcessId::own());
+            let (who, process) = (user_at_host(aws), ProcessId::own());
             let shard = if let Part::Shard(shard) = part { Some(shard.to_string()) } else { None };
             let holder =
                 Holder { who, grid: tag.to_owned(), shard, since: now, expires: now + TERM, process };
@@ -159,7 +159,7 @@ impl Lease {
             Waiting::renew(&mut wait, holder.as_deref().unwrap_or("another run"), "its lease", left);
             if !waited {
                 let shard = shard.flatten();
-                (lock_wait.tell)(News::Waiting { holder, shard, timeout: lock_wait.timeout });
+                (lock_wait.tell)(LeaseEvent::Waiting { holder, shard, timeout: lock_wait.timeout });
             }
             waited = true;
             let pause = async {
@@ -242,7 +242,7 @@ fn held(by: Option<&Holder>, timeout: Duration) -> anyhow::Error {
     ending(Kind::Terraform, Some(hint), anyhow::Error::msg(message))
 }
 
-fn who(aws: &Aws) -> String {
+fn user_at_host(aws: &Aws) -> String {
     format!("{} (process {})", on_this_machine(&aws.identity().arn), std::process::id())
 }
 

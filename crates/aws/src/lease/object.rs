@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{LockWait, News, Part, WHOLE};
+use super::{LeaseEvent, LockWait, Part, WHOLE};
 use crate::process_id::ProcessId;
 use crate::sidecar::{Found, Sidecar};
-use crate::store::{If, StateStore};
+use crate::store::{StateStore, WriteCondition};
 
 /// How long a lease is valid without a renewal.
 pub(super) const TERM: Duration = Duration::from_secs(300);
@@ -61,7 +61,7 @@ impl Object {
     ) -> anyhow::Result<Result<String, Option<Holder>>> {
         // After a lost round another run has the lease; the object has its name.
         for _ in 0..ROUNDS {
-            let now = match self.sidecar.write_if(holder, If::Absent).await? {
+            let now = match self.sidecar.write_if(holder, WriteCondition::Absent).await? {
                 Ok(etag) => return Ok(Ok(etag)),
                 Err(refusal) => refusal.at,
             };
@@ -75,8 +75,8 @@ impl Object {
             if !gone && !is_over(renewed, now) {
                 return Ok(Err(Some(current)));
             }
-            if let Ok(etag) = self.sidecar.write_if(holder, If::Is(&etag)).await? {
-                (lock_wait.tell)(News::TakenOver { holder: current.who, gone });
+            if let Ok(etag) = self.sidecar.write_if(holder, WriteCondition::Is(&etag)).await? {
+                (lock_wait.tell)(LeaseEvent::TakenOver { holder: current.who, gone });
                 return Ok(Ok(etag));
             }
         }
@@ -135,7 +135,7 @@ impl Object {
     async fn renewed(&self, holder: &Holder, etag: Option<&str>) -> anyhow::Result<Option<String>> {
         let mut condition = etag.map(str::to_owned);
         for _ in 0..ROUNDS {
-            let on = condition.as_deref().map_or(If::Absent, If::Is);
+            let on = condition.as_deref().map_or(WriteCondition::Absent, WriteCondition::Is);
             if let Ok(etag) = self.sidecar.write_if(holder, on).await? {
                 return Ok(Some(etag));
             }

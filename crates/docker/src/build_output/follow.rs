@@ -11,7 +11,7 @@ const KEPT: usize = 500;
 
 /// Events of a build for its caller.
 #[derive(Clone, Copy, Debug)]
-pub enum News<'a> {
+pub enum BuildEvent<'a> {
     /// A step of the Dockerfile has begun.
     Step(&'a Step),
     /// A line of the output, as in the log.
@@ -60,17 +60,17 @@ impl Follower {
     }
 
     /// Handles the next line, and reports its events.
-    pub fn hear(&mut self, line: &str, tell: &mut impl FnMut(News<'_>)) {
+    pub fn read_line(&mut self, line: &str, tell: &mut impl FnMut(BuildEvent<'_>)) {
         for event in self.parser.line(line) {
             self.take(event, tell);
         }
     }
 
-    fn take(&mut self, event: Event, tell: &mut impl FnMut(News<'_>)) {
+    fn take(&mut self, event: Event, tell: &mut impl FnMut(BuildEvent<'_>)) {
         match event {
             Event::Began { id, step } => {
                 if step.place.is_some() {
-                    tell(News::Step(&step));
+                    tell(BuildEvent::Step(&step));
                 }
                 self.steps.insert(id, Running { step, tail: VecDeque::new(), is_over: false });
                 self.head(id);
@@ -123,17 +123,17 @@ impl Follower {
         }
     }
 
-    fn write(&mut self, text: &str, tell: &mut impl FnMut(News<'_>)) {
+    fn write(&mut self, text: &str, tell: &mut impl FnMut(BuildEvent<'_>)) {
         if let Some(log) = &mut self.log {
             log.write(text);
         }
         if !text.trim().is_empty() {
-            tell(News::Line(text));
+            tell(BuildEvent::Line(text));
         }
     }
 
     /// The lines of the client and the engine, without any program's output. They show whether the engine is down or the build failed.
-    pub fn said(&self) -> Vec<String> {
+    pub fn engine_lines(&self) -> Vec<String> {
         let reasons = self.failed.iter().filter(|(_, reason)| super::exit_code(reason).is_none());
         let mut said: Vec<String> =
             self.said.iter().chain(reasons.map(|(_, reason)| reason)).cloned().collect();

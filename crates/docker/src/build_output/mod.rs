@@ -11,7 +11,7 @@ mod podman;
 mod rawjson;
 
 pub use failure::BuildFailure;
-pub use follow::{Follower, News};
+pub use follow::{BuildEvent, Follower};
 pub use log::{Log, Logs};
 
 /// How many characters of an instruction are shown.

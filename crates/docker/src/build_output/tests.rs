@@ -3,29 +3,29 @@
 use super::*;
 
 /// The events of a recorded build: the steps shown, the lines, and the failure.
-struct Heard {
+struct RecordedBuild {
     steps: Vec<String>,
     lines: Vec<String>,
     follower: Follower,
 }
 
-fn hear(form: Form, recorded: &str) -> Heard {
+fn read_recorded(form: Form, recorded: &str) -> RecordedBuild {
     let (mut steps, mut lines) = (Vec::new(), Vec::new());
     let mut follower = Follower::new(form, None);
     // As `Cmd::stream` passes lines.
     for line in recorded.split_terminator('\n') {
         let line = process::plain(line.trim_end_matches('\r'));
-        follower.hear(&line, &mut |news| match news {
-            News::Step(step) => steps.push(step.to_string()),
-            News::Line(line) => lines.push(line.to_owned()),
+        follower.read_line(&line, &mut |news| match news {
+            BuildEvent::Step(step) => steps.push(step.to_string()),
+            BuildEvent::Line(line) => lines.push(line.to_owned()),
         });
     }
-    Heard { steps, lines, follower }
+    RecordedBuild { steps, lines, follower }
 }
 
 macro_rules! recorded {
     ($form:ident, $name:literal) => {
-        ($name, hear(Form::$form, include_str!(concat!("recorded/", $name, ".txt"))))
+        ($name, read_recorded(Form::$form, include_str!(concat!("recorded/", $name, ".txt"))))
     };
 }
 
@@ -207,7 +207,7 @@ fn the_log_has_every_line_under_its_steps_name() {
     let logs = Logs::new(room.path().to_owned(), "logs".into());
     let mut follower = Follower::new(Form::RawJson, logs.open("java17"));
     let recorded = include_str!("recorded/buildx-rawjson-fail.txt");
-    recorded.lines().for_each(|line| follower.hear(line, &mut |_| {}));
+    recorded.lines().for_each(|line| follower.read_line(line, &mut |_| {}));
     let failure = follower.failure();
     let log = failure.log.as_ref().unwrap();
     assert!(failure.to_string().ends_with(&format!("\n    the whole output: {log}")));
@@ -233,7 +233,7 @@ fn a_step_that_was_cancelled_for_another_is_not_the_reason() {
         "#1 CANCELED",
         "#2 ERROR: process \"/bin/sh -c false\" did not complete successfully: exit code: 1",
     ] {
-        follower.hear(line, &mut |_| {});
+        follower.read_line(line, &mut |_| {});
     }
     assert_eq!(follower.failure().step.unwrap().instruction, "RUN false");
 }
@@ -241,10 +241,10 @@ fn a_step_that_was_cancelled_for_another_is_not_the_reason() {
 #[test]
 fn the_line_with_the_error_is_shown_however_much_output_follows() {
     let mut follower = Follower::new(Form::Legacy, None);
-    follower.hear("Step 1/1 : RUN cat --nosuch-option", &mut |_| {});
-    follower.hear("cat: unrecognized option '--nosuch-option'", &mut |_| {});
+    follower.read_line("Step 1/1 : RUN cat --nosuch-option", &mut |_| {});
+    follower.read_line("cat: unrecognized option '--nosuch-option'", &mut |_| {});
     for option in 0..200 {
-        follower.hear(&format!("    -{option}  an option"), &mut |_| {});
+        follower.read_line(&format!("    -{option}  an option"), &mut |_| {});
     }
     let text = follower.failure().to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

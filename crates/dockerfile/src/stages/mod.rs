@@ -1,6 +1,6 @@
 //! Finds what a build takes from elsewhere, by following a Dockerfile's stages as docker does.
 
-mod outside;
+mod external;
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use super::layers::Layer;
 use super::lines::{Fault, Instruction, excerpt, instruction};
 use super::variables::{OF_THE_BUILDER, Scope, explain, given_or, is_sibling, of_the_target, pairs};
 use super::{BASE_ARGUMENTS, Dockerfile, Given};
-use outside::step;
+use external::step;
 
-pub(super) use outside::{Outside, What, sources};
+pub(super) use external::{External, What, sources};
 
 /// Placeholder for the base in an argument while the stages are followed; no registry has such a name.
 const PLACEHOLDER: &str = "base-argument.invalid";
@@ -35,7 +35,7 @@ pub(super) struct Found {
     /// The line of the root's `FROM`.
     pub(super) root_line: usize,
     /// Everything from elsewhere, except a root from an argument.
-    pub(super) outside: Vec<Outside>,
+    pub(super) outside: Vec<External>,
     /// The `FROM` of each stage: its index among the instructions, and the image; `None` for a stage or `scratch`.
     pub(super) froms: Vec<(usize, Option<String>)>,
     /// The instructions that may make a layer of the image.
@@ -111,7 +111,7 @@ pub(super) fn follow(
     let mut stages: Vec<Stage> = Vec::new();
     let (mut outside, mut froms) = (Vec::new(), Vec::new());
     outside.extend(
-        file.syntax.iter().map(|(line, image)| Outside { line: *line, what: What::Image(image.clone()) }),
+        file.syntax.iter().map(|(line, image)| External { line: *line, what: What::Image(image.clone()) }),
     );
     let mut scope = Scope::new(given.args, &global);
     for (place, found) in file.instructions.iter().enumerate().skip(first) {
@@ -135,7 +135,7 @@ pub(super) fn follow(
         if let Some(image) = &image
             && stage.root == Root::Image(image.clone())
         {
-            outside.push(Outside { line: found.line, what: What::Stage(image.clone()) });
+            outside.push(External { line: found.line, what: What::Stage(image.clone()) });
         }
         froms.push((place, image));
         let inherited = stage.inherited.clone();
@@ -152,7 +152,7 @@ pub(super) fn follow(
 }
 
 /// What an image's `ONBUILD` triggers take from elsewhere.
-pub(super) fn of_triggers(triggers: &[String]) -> Result<Vec<Outside>, Fault> {
+pub(super) fn of_triggers(triggers: &[String]) -> Result<Vec<External>, Fault> {
     let (file, args) = (Dockerfile::default(), BTreeMap::new());
     let global = |_: &str| Value::Unknown;
     let mut scope = Scope::new(&args, &global);

@@ -86,7 +86,7 @@ pub async fn resolve_all(client: &Client, wants: &[Want], known: &Lock, now: jif
     let mut answers = Answers::default();
     for (source, meaning) in found {
         match meaning {
-            Ok(Meaning { locked, waiting }) => {
+            Ok(Resolution { locked, waiting }) => {
                 let now = waiting.map(|seen| seen.digest).or(locked.as_ref().map(|locked| locked.digest));
                 let gone = known.waiting.get(source).filter(|seen| Some(seen.digest) != now);
                 answers.vanished.extend(gone.map(|seen| (source.clone(), *seen)));
@@ -106,7 +106,7 @@ pub async fn resolve_all(client: &Client, wants: &[Want], known: &Lock, now: jif
 
 /// The result of resolving a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meaning {
+pub struct Resolution {
     /// The digest to lock: the new one, or the locked one while the new one waits. `None` if there is none to use yet.
     pub locked: Option<Locked>,
     /// The new digest, if it has not been known for long enough.
@@ -122,7 +122,7 @@ pub async fn resolve(
     want: &Want,
     lock: &Lock,
     now: jiff::Timestamp,
-) -> Result<Meaning, ResolveError> {
+) -> Result<Resolution, ResolveError> {
     let resolver = Resolver { client, source: &want.source };
     let (known, seen) = (lock.sources.get(&want.source), lock.waiting.get(&want.source));
     let head = client.find(&want.source).await.map_err(|why| resolver.registry(why))?;
@@ -141,7 +141,7 @@ pub async fn resolve(
             Some(known) => Some(resolver.read(want, lock, known.digest, now).await?),
             None => None,
         };
-        return Ok(Meaning { locked, waiting: Some(Seen { digest, first_seen }) });
+        return Ok(Resolution { locked, waiting: Some(Seen { digest, first_seen }) });
     }
     let mut locked = resolver.read(want, lock, digest, now).await?;
     if want.min_age.is_some() {
@@ -150,7 +150,7 @@ pub async fn resolve(
         }
         locked.allow_fresh |= waits && want.allow_fresh;
     }
-    Ok(Meaning { locked: Some(locked), waiting: None })
+    Ok(Resolution { locked: Some(locked), waiting: None })
 }
 
 struct Resolver<'a> {

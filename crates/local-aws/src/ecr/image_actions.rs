@@ -24,7 +24,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("PutImage", ON_REPOSITORY, put),
         ("UpdateImageStorageClass", ON_REPOSITORY, update_storage_class),
     ],
-    standing: None,
+    existing: None,
     scenarios: &[],
 };
 

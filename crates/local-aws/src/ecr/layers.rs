@@ -24,7 +24,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("InitiateLayerUpload", ON_REPOSITORY, initiate),
         ("UploadLayerPart", ON_REPOSITORY, upload_part),
     ],
-    standing: None,
+    existing: None,
     scenarios: &[("layers and images", IMAGES)],
 };
 

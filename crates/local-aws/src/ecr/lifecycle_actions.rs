@@ -22,7 +22,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("PutLifecyclePolicy", ON_REPOSITORY, put),
         ("StartLifecyclePolicyPreview", ON_REPOSITORY, start_preview),
     ],
-    standing: Some(("aws_ecr_lifecycle_policy", |app, scope| {
+    existing: Some(("aws_ecr_lifecycle_policy", |app, scope| {
         repositories::names(app, scope, |repository| repository.lifecycle.is_some())
     })),
     scenarios: &[],

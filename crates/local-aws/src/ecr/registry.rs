@@ -23,7 +23,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("PutRegistryScanningConfiguration", ON_ALL, put_scanning),
         ("PutReplicationConfiguration", ON_REPLICATION, put_replication),
     ],
-    standing: None,
+    existing: None,
     scenarios: &[("registry", REGISTRY), ("registry settings", SETTINGS)],
 };
 

@@ -17,7 +17,7 @@ use crate::scope::Scope;
 use crate::store::model::{Image, Layer, Repository};
 
 pub(super) const RESOURCE: Resource =
-    Resource { actions: &[("StartReplicationBackfill", ON_ALL, backfill)], standing: None, scenarios: &[] };
+    Resource { actions: &[("StartReplicationBackfill", ON_ALL, backfill)], existing: None, scenarios: &[] };
 
 /// Copies an image to the destinations that the registry's rules have for its repository.
 pub(super) fn replicate(

@@ -21,7 +21,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("DeleteRepository", ON_OLD, delete),
         ("DescribeRepositories", ON_EACH, describe),
     ],
-    standing: Some(("aws_ecr_repository", |app, scope| names(app, scope, |_| true))),
+    existing: Some(("aws_ecr_repository", |app, scope| names(app, scope, |_| true))),
     scenarios: &[("repositories", REPOSITORIES)],
 };
 

@@ -16,19 +16,19 @@ fn everywhere(scope: &Scope) -> Scope {
 }
 
 /// Whether the account has the role of this service.
-fn stands(app: &App, scope: &Scope, service: &str) -> bool {
+fn exists(app: &App, scope: &Scope, service: &str) -> bool {
     app.store.region(&everywhere(scope)).settings().service_roles.contains(service)
 }
 
 /// The permission that the caller needs if the account does not have this service's role yet.
 pub(super) fn first(call: &Call<'_>, service: &str, role: &str) -> Option<Need> {
-    let needed = !stands(call.app, &call.scope, service);
+    let needed = !exists(call.app, &call.scope, service);
     needed.then(|| Need::service_role(&call.scope, service, role))
 }
 
 /// Creates the role of this service, if the account does not have it.
 pub(super) fn make(app: &App, scope: &Scope, service: &str) -> Result<(), Fault> {
-    if stands(app, scope, service) {
+    if exists(app, scope, service) {
         return Ok(());
     }
     app.store.region(&everywhere(scope)).change_settings(|settings| {

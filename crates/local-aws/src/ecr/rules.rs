@@ -18,7 +18,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("DescribePullThroughCacheRules", ON_ALL, describe),
         ("UpdatePullThroughCacheRule", ON_ALL, update),
     ],
-    standing: Some(("aws_ecr_pull_through_cache_rule", |app, scope| {
+    existing: Some(("aws_ecr_pull_through_cache_rule", |app, scope| {
         app.store.region(scope).settings().rules.keys().cloned().collect()
     })),
     scenarios: &[],

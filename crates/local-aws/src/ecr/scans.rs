@@ -12,7 +12,7 @@ use crate::time::epoch_seconds;
 
 pub(super) const RESOURCE: Resource = Resource {
     actions: &[("DescribeImageScanFindings", ON_REPOSITORY, describe_findings)],
-    standing: None,
+    existing: None,
     scenarios: &[],
 };
 

@@ -23,7 +23,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("TagResource", ON_TAGGED, tag),
         ("UntagResource", ON_TAGGED, untag),
     ],
-    standing: Some(("aws_ecr_repository_policy", |app, scope| {
+    existing: Some(("aws_ecr_repository_policy", |app, scope| {
         repositories::names(app, scope, |repository| repository.policy.is_some())
     })),
     scenarios: &[],

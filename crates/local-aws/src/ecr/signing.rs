@@ -31,7 +31,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("GetSigningConfiguration", ON_ALL, get),
         ("PutSigningConfiguration", ON_ALL, put),
     ],
-    standing: None,
+    existing: None,
     scenarios: &[("signatures", SIGNING)],
 };
 

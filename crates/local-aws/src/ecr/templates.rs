@@ -25,7 +25,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("DescribeRepositoryCreationTemplates", ON_ALL, describe),
         ("UpdateRepositoryCreationTemplate", ON_TEMPLATE, update),
     ],
-    standing: Some((KIND, |app, scope| app.store.region(scope).shown(KIND).into_keys().collect())),
+    existing: Some((KIND, |app, scope| app.store.region(scope).shown(KIND).into_keys().collect())),
     scenarios: &[("creation templates", TEMPLATES)],
 };
 

@@ -17,7 +17,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("ListAliases", ON_ALL, list_aliases),
         ("UpdateAlias", ON_ALIAS, update_alias),
     ],
-    standing: Some(("aws_kms_alias", |app, scope| {
+    existing: Some(("aws_kms_alias", |app, scope| {
         let kms = app.store.region(scope).kms();
         kms.aliases.keys().filter(|name| !name.starts_with("alias/aws/")).cloned().collect()
     })),

@@ -35,7 +35,7 @@ pub(super) const RESOURCE: Resource = Resource {
         ("UntagResource", ON_KEY, untag),
         ("UpdateKeyDescription", ON_KEY, update_description),
     ],
-    standing: Some(("aws_kms_key", |app, scope| {
+    existing: Some(("aws_kms_key", |app, scope| {
         let own = |key: &&Key| state(key) == "Enabled" && !key.aws_managed;
         app.store.region(scope).kms().keys.values().filter(own).map(|key| key.id.clone()).collect()
     })),

@@ -23,7 +23,7 @@ use crate::iam;
 use crate::journal::Entry;
 use crate::policy::{Need, Principal};
 use crate::quirks::{Delay, Quirk};
-use crate::request::{HangUp, note_needs};
+use crate::request::{CloseConnection, note_needs};
 use crate::scope::Scope;
 use crate::time::now_millis;
 
@@ -130,7 +130,7 @@ pub(crate) async fn answer(
     parts: &Parts,
     mut body: Incoming,
     entry: &mut Entry,
-) -> Result<Answer, HangUp> {
+) -> Result<Answer, CloseConnection> {
     let (name, kind) = parse(parts.uri.path());
     "oci".clone_into(&mut entry.service);
     entry.action = format!("{} {}", parts.method, kind.name());
@@ -145,9 +145,9 @@ pub(crate) async fn answer(
             let own = app.host();
             errors::challenge(header(parts, "host").unwrap_or(&own))
         }
-        Err(Refusal::HangUp) => {
+        Err(Refusal::CloseConnection) => {
             "HangUp".clone_into(&mut entry.error);
-            return Err(HangUp);
+            return Err(CloseConnection);
         }
     };
     if !answer.status().is_success() {
@@ -165,7 +165,7 @@ pub(crate) async fn answer(
 enum Refusal {
     Fault(Fault),
     Challenge,
-    HangUp,
+    CloseConnection,
 }
 
 impl From<Fault> for Refusal {
@@ -209,7 +209,7 @@ async fn outcome(
             && app.quirks.is_on(&Quirk::DropConnectionOnUnknownRepo)
             && app.store.region(&call.scope).repository(&call.name).is_none()
         {
-            return Err(Refusal::HangUp);
+            return Err(Refusal::CloseConnection);
         }
     }
     Ok(match (parts.method.as_str(), kind) {

@@ -147,7 +147,7 @@ impl Statement {
         let meant = match &self.principals {
             None => Verdict::Allowed,
             Some(names) => {
-                names.iter().map(|name| meant(name, question.principal)).max().unwrap_or(Verdict::Silent)
+                names.iter().map(|name| includes(name, question.principal)).max().unwrap_or(Verdict::Silent)
             }
         };
         if self.denies && meant != Verdict::Silent { Verdict::Denied } else { meant }
@@ -155,7 +155,7 @@ impl Statement {
 }
 
 /// Whether a principal's name includes the caller: everybody, the user, the role or the session, or the whole account.
-fn meant(name: &str, caller: &Principal) -> Verdict {
+fn includes(name: &str, caller: &Principal) -> Verdict {
     if name == "*" || name == caller.arn || Some(name) == caller.role().as_deref() {
         Verdict::Allowed
     } else if name == caller.account || name.ends_with(&format!(":iam::{}:root", caller.account)) {

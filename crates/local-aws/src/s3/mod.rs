@@ -17,7 +17,7 @@ use http::{Method, StatusCode};
 use actions::{ACTIONS, Place, SUB_RESOURCES};
 use needs::Asked;
 
-use crate::account::{Caller, NoCaller};
+use crate::account::{Caller, CallerError};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::http::{Answer, header, percent_decode, query, read, set, value, with_body, without_body};
@@ -157,14 +157,14 @@ async fn outcome(
     action.name.clone_into(&mut entry.action);
     let bytes = read(body, MOST_BYTES).await?;
     let caller = Caller::of(parts, app).map_err(|none| match none {
-        NoCaller::Expired => Fault::client("ExpiredToken", "The provided token has expired."),
-        NoCaller::Skewed => Fault::new(
+        CallerError::Expired => Fault::client("ExpiredToken", "The provided token has expired."),
+        CallerError::Skewed => Fault::new(
             StatusCode::FORBIDDEN,
             "RequestTimeTooSkewed",
             "The difference between the request time and the current time is too large.",
         ),
-        NoCaller::Unsigned => Fault::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"),
-        NoCaller::Malformed => Fault::client(
+        CallerError::Unsigned => Fault::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"),
+        CallerError::Malformed => Fault::client(
             "AuthorizationHeaderMalformed",
             "The authorization header that you provided is not valid.",
         ),
@@ -180,7 +180,7 @@ async fn outcome(
         code: fault.code.trim_end_matches("Exception").to_owned(),
         ..fault
     })?;
-    if let Some(fault) = surprise(app, parts, sub, place, bucket, key) {
+    if let Some(fault) = quirk_fault(app, parts, sub, place, bucket, key) {
         return Err(fault);
     }
     if app.quirks.throttles.at_random() {
@@ -210,7 +210,7 @@ async fn outcome(
 }
 
 /// Temporary errors of S3, by the enabled quirks.
-fn surprise(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key: &str) -> Option<Fault> {
+fn quirk_fault(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key: &str) -> Option<Fault> {
     let conditional = parts.method == Method::DELETE && header(parts, "if-match").is_some();
     match place {
         Place::Bucket if !sub.is_empty() && parts.method != Method::POST => {

@@ -53,15 +53,15 @@ async fn a_key_from_creation_to_deletion() {
     }
     let aliases = caller.kms("ListAliases", key.clone()).await;
     assert_eq!(aliases["Aliases"][0]["AliasName"], "alias/ecr/a");
-    let standing = async || local.local(Method::GET, "standing?region=eu-west-1", None).await;
-    assert_eq!(standing().await["aws_kms_key"], json!([created["KeyId"]]));
-    assert_eq!(standing().await["aws_kms_alias"], json!(["alias/ecr/a"]));
+    let resources = async || local.local(Method::GET, "resources?region=eu-west-1", None).await;
+    assert_eq!(resources().await["aws_kms_key"], json!([created["KeyId"]]));
+    assert_eq!(resources().await["aws_kms_alias"], json!(["alias/ecr/a"]));
 
     let pending = caller
         .kms("ScheduleKeyDeletion", json!({ "KeyId": created["KeyId"], "PendingWindowInDays": 7 }))
         .await;
     assert_eq!(pending["KeyState"], "PendingDeletion");
-    assert_eq!(standing().await["aws_kms_key"], json!([]));
+    assert_eq!(resources().await["aws_kms_key"], json!([]));
     assert_eq!(caller.kms_refused("EnableKeyRotation", key.clone()).await.0, "KMSInvalidStateException");
     let (code, _) = caller
         .kms_refused("ScheduleKeyDeletion", json!({ "KeyId": created["KeyId"], "PendingWindowInDays": 1 }))

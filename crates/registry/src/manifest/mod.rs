@@ -87,7 +87,7 @@ impl Descriptor {
     }
 
     /// Whether it says for which platform the image is.
-    pub(crate) fn says_platform(&self) -> bool {
+    pub(crate) fn has_platform(&self) -> bool {
         self.platform.as_ref().is_some_and(Platform::is_known)
     }
 

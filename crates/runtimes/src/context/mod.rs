@@ -173,7 +173,7 @@ impl BuildContext {
     }
 
     /// Removes files that do not belong to this build, and everything below them if they are directories.
-    pub fn leave_out(&mut self, paths: &BTreeSet<String>) {
+    pub fn exclude(&mut self, paths: &BTreeSet<String>) {
         let is_below = |path: &str, above: &str| {
             path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };

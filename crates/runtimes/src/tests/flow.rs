@@ -6,7 +6,7 @@ use process::Cmd;
 use registry::{Digest, Platform};
 
 use super::world::{World, plan_one, run_one, skipped};
-use crate::{Action, How, Options, Runtime, RuntimeError, State, Why};
+use crate::{Action, CompletedAction, Options, Runtime, RuntimeError, State, Why};
 use crate::{apply, builds, dated, history, plan, plan_rollback, roll_back, why};
 
 /// A container client that does not exist: whatever needs one fails.
@@ -65,7 +65,7 @@ async fn a_build_is_pushed_once_and_never_repeated() {
     let (action, outcome) = run_one(&context, &runtime, false).await;
     assert_eq!((action, outcome.result.unwrap().digest), (Action::Push, Some(digest)));
     let last = emptied.fake.states.lock().unwrap().last().cloned();
-    assert_eq!(last, Some(State::Done { how: How::Pushed, digest }));
+    assert_eq!(last, Some(State::Done { how: CompletedAction::Pushed, digest }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

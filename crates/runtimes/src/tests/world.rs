@@ -9,7 +9,7 @@ use docker::Docker;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use process::{Cmd, Killer};
+use process::{Cmd, KillHandle};
 use registry::mirror::Mirror;
 use registry::{Anonymous, Client, Digest, Manifest, Reference};
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ pub(super) struct World {
     pub(super) fake: Arc<Fake>,
     pub(super) docker: Docker,
     name: String,
-    killer: Killer,
+    kill_handle: KillHandle,
 }
 
 impl World {
@@ -132,10 +132,10 @@ impl World {
             room.path().join("registry").display()
         );
         std::fs::write(&config, text).unwrap();
-        let killer = Killer::default();
+        let kill_handle = KillHandle::default();
         let (tell, told) = std::sync::mpsc::channel();
         let server =
-            Cmd::new("docker-registry").arg("serve").arg(&config).stream(killer.clone(), move |line| {
+            Cmd::new("docker-registry").arg("serve").arg(&config).stream(kill_handle.clone(), move |line| {
                 if let Some((_, rest)) = line.split_once("listening on ") {
                     let _ = tell.send(rest.split(['"', ' ']).next().unwrap_or_default().to_owned());
                 }
@@ -148,7 +148,7 @@ impl World {
             .unwrap();
         let fake = Fake::new(&registry);
         let name = format!("t{}-{name}", std::process::id());
-        Some(Self { registry, client, room, fake, docker, name, killer })
+        Some(Self { registry, client, room, fake, docker, name, kill_handle })
     }
 
     /// A context with the container client `cli`.
@@ -308,7 +308,7 @@ fn layer(time: u64, files: &[Entry<'_>]) -> (Vec<u8>, String) {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.killer.kill();
+        self.kill_handle.kill();
         let names = Cmd::new("docker")
             .args(["images", "--format", "{{.Repository}}:{{.Tag}}"])
             .read()

@@ -59,7 +59,7 @@ impl Diagnostic {
         Self { severity: Severity::Error, summary, detail: String::new(), address: None }
     }
 
-    pub(super) fn says(&self, words: &str) -> bool {
+    pub(super) fn contains(&self, words: &str) -> bool {
         unwrapped(&self.summary).contains(words) || unwrapped(&self.detail).contains(words)
     }
 }

@@ -16,14 +16,14 @@ impl TerraformError {
         let silent = said.is_empty();
         // Some commands report errors as plain text.
         let said = if silent { vec![Diagnostic::plain(tail)] } else { said };
-        let any = |words: &str| said.iter().any(|diagnostic| diagnostic.says(words));
+        let any = |words: &str| said.iter().any(|diagnostic| diagnostic.contains(words));
         let first =
-            |words: &str| said.iter().find(|diagnostic| diagnostic.says(words)).map(ToString::to_string);
+            |words: &str| said.iter().find(|diagnostic| diagnostic.contains(words)).map(ToString::to_string);
         let dir = from_here(dir);
 
         if let Some(holder) = said
             .iter()
-            .find(|diagnostic| diagnostic.says("Error acquiring the state lock"))
+            .find(|diagnostic| diagnostic.contains("Error acquiring the state lock"))
             .and_then(|diagnostic| LockHolder::parse(&diagnostic.detail))
         {
             return Self::Locked { holder: Box::new(holder) };
@@ -51,7 +51,8 @@ impl TerraformError {
         if any("No state file was found") {
             return Self::NoState;
         }
-        if any("NoSuchBucket") || said.iter().any(|d| d.says("S3 bucket") && d.says("does not exist")) {
+        if any("NoSuchBucket") || said.iter().any(|d| d.contains("S3 bucket") && d.contains("does not exist"))
+        {
             let bucket = said.iter().find_map(|diagnostic| {
                 quoted_after(
                     &unwrapped(&format!("{} {}", diagnostic.summary, diagnostic.detail)),
@@ -64,7 +65,7 @@ impl TerraformError {
             return Self::MissingWorkspace { workspace };
         }
         // Resources are created in parallel, so the order of the refusals is random. The first in sorted order is reported.
-        let denied = said.iter().filter(|diagnostic| diagnostic.says("is not authorized to perform: "));
+        let denied = said.iter().filter(|diagnostic| diagnostic.contains("is not authorized to perform: "));
         if let Some(words) = denied.map(ToString::to_string).min() {
             let action =
                 words.split("is not authorized to perform: ").nth(1).and_then(|rest| rest.split(' ').next());

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use reply::stamp;
 
 use super::{JOB, TOKEN, at, digest, layer, now, payload};
-use crate::testing::{Authority, Given, fixture, path, tree};
+use crate::testing::{Authority, IssuedCertificate, fixture, path, tree};
 use crate::{Clock, Identity, Refusal, Signer, TrustRoot, bundle};
 
 const NAME: &str = "log.example";
@@ -25,12 +25,12 @@ const KIND: &str = "application/vnd.in-toto+json";
 struct Instance {
     authority: Authority,
     log: KeyPair,
-    stamper: Given,
+    stamper: IssuedCertificate,
 }
 
 /// A signature with the data of its bundle.
 struct Signed {
-    given: Given,
+    given: IssuedCertificate,
     payload: Vec<u8>,
     message: Vec<u8>,
     signature: Vec<u8>,

@@ -47,7 +47,7 @@ pub(super) struct Listed {
 
 impl Listed {
     /// The comparison with upstream, and other notes.
-    pub(super) fn standing(&self) -> String {
+    pub(super) fn notes(&self) -> String {
         let upstream = Some(self.upstream.clone()).filter(|upstream| !upstream.is_empty());
         let archived = self.archived.then(|| "archived: pulls do not find it".to_owned());
         let held = self.held.as_ref().map(|_| "held".to_owned());

@@ -222,7 +222,7 @@ impl RebuildRuntimes {
         wanted: &[Runtime],
     ) -> anyhow::Result<()> {
         let planned = plan(context, builder, wanted, self.no_cache).await?;
-        carry_out(context, builder, planned).await
+        apply(context, builder, planned).await
     }
 
     /// Pushes the planned builds: asks before moving a tag that the grid uses, and holds the grid's lease.
@@ -236,7 +236,7 @@ impl RebuildRuntimes {
         let plan = || plan(context, builder, wanted, self.no_cache);
         let mut planned = context.interrupt.guard(plan()).await?;
         if planned.iter().all(|planned| planned.action == Action::Nothing) {
-            return context.interrupt.guard(carry_out(context, builder, planned)).await;
+            return context.interrupt.guard(apply(context, builder, planned)).await;
         }
         tags::confirm(context, self.consent())?;
         tags::leased(context, target, async |waited| {
@@ -247,7 +247,7 @@ impl RebuildRuntimes {
                 }
                 planned = now;
             }
-            carry_out(context, builder, planned).await
+            apply(context, builder, planned).await
         })
         .await
     }
@@ -292,11 +292,7 @@ async fn plan(
 }
 
 /// Carries out a plan and reports it.
-async fn carry_out(
-    context: &Context,
-    builder: &runtimes::Context,
-    planned: Vec<Planned>,
-) -> anyhow::Result<()> {
+async fn apply(context: &Context, builder: &runtimes::Context, planned: Vec<Planned>) -> anyhow::Result<()> {
     let idle: Vec<String> =
         planned.iter().filter(|p| p.action == Action::Nothing).map(|p| p.name.clone()).collect();
     // Existing builds are included: their local name is moved back to that build.

@@ -19,7 +19,7 @@ use crate::infrastructure;
 use crate::target::{Account, Target};
 use crate::transfer::{last_run, registry_failure, scan};
 use crate::ui::{stdout_columns, units};
-use report::{Findings, Report, Resources, Severity, Standing, in_words};
+use report::{Findings, Presence, Report, Resources, Severity, in_words};
 
 /// Images read in parallel.
 const AT_ONCE: usize = 16;
@@ -104,7 +104,7 @@ async fn of_account(
     let store = infrastructure.store();
     let (inventory, at_work, last_run) =
         tokio::try_join!(infrastructure.inventory(), at_work(store), last_run(store))?;
-    let (standing, missing): (Vec<_>, Vec<_>) =
+    let (present, missing): (Vec<_>, Vec<_>) =
         config.repositories.iter().partition(|name| inventory.repositories.contains_key(*name));
     let (rules, missing_rules): (Vec<_>, Vec<_>) =
         config.pull_through.iter().partition(|rule| inventory.rules.contains_key(&rule.prefix));
@@ -112,14 +112,14 @@ async fn of_account(
     let missing_rules = missing_rules.iter().map(|rule| format!("pull-through rule {}", rule.prefix));
     let resources = Resources {
         state: format!("s3://{}/{}", store.bucket(), store.key()),
-        repositories: standing.len(),
+        repositories: present.len(),
         rules: rules.len(),
         key: !inventory.owned(ResourceKind::Key).is_empty(),
         missing: missing.chain(missing_rules).collect(),
     };
-    let standing: Vec<&Repository> =
-        standing.into_iter().filter_map(|name| inventory.repositories.get(name)).collect();
-    let listed = stream::iter(standing).map(|repository| async move {
+    let present: Vec<&Repository> =
+        present.into_iter().filter_map(|name| inventory.repositories.get(name)).collect();
+    let listed = stream::iter(present).map(|repository| async move {
         anyhow::Ok((&repository.name, account.ecr.images(&repository.name).await?))
     });
     let listed: BTreeMap<&String, _> =
@@ -144,7 +144,7 @@ async fn of_account(
         anyhow::Ok((present.name.as_str(), scan(&account.aws, client, &image).await?))
     });
     let scans: Vec<(&str, Option<Scan>)> = scans.buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
-    let count = |all: &[(&String, &String, Option<Present>)]| Standing {
+    let count = |all: &[(&String, &String, Option<Present>)]| Presence {
         wanted: all.len(),
         present: all.iter().filter(|(.., present)| present.is_some()).count(),
         absent: all
@@ -182,15 +182,15 @@ async fn of_registry(
     client: &Client,
 ) -> anyhow::Result<Report> {
     let look = async |wanted: Vec<(String, String)>| {
-        let mut standing = Standing { wanted: wanted.len(), ..Standing::default() };
+        let mut present = Presence { wanted: wanted.len(), ..Presence::default() };
         for (repository, tag) in wanted {
             let found = client.head(&target.repository(&repository)?.with_tag(&tag)?).await;
             match found.map_err(|error| registry_failure(error, Kind::Registry))? {
-                Some(_) => standing.present += 1,
-                None => standing.absent.push(format!("{repository}:{tag}")),
+                Some(_) => present.present += 1,
+                None => present.absent.push(format!("{repository}:{tag}")),
             }
         }
-        anyhow::Ok(standing)
+        anyhow::Ok(present)
     };
     let [images, runtimes] = wanted(config);
     Ok(Report {

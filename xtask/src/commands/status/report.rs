@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use aws::lease::holders::AtWork;
+use aws::lease::holders::ActiveRun;
 use aws::scans::Scan;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::transfer::Joined;
+use crate::transfer::CombinedReport;
 use crate::ui::{units, wrap};
 
 /// ECR's severities (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanFinding.html>).
@@ -48,12 +48,12 @@ pub(super) struct Report {
     pub(super) registry: String,
     /// `None` with `--registry`.
     pub(super) resources: Option<Resources>,
-    pub(super) images: Standing,
-    pub(super) runtimes: Standing,
+    pub(super) images: Presence,
+    pub(super) runtimes: Presence,
     /// The runs that work on the images.
-    pub(super) at_work: Vec<AtWork>,
+    pub(super) at_work: Vec<ActiveRun>,
     /// The result of the last run that had work to do.
-    pub(super) last_run: Option<Joined>,
+    pub(super) last_run: Option<CombinedReport>,
     /// `None` with `--registry`.
     pub(super) findings: Option<Findings>,
 }
@@ -73,7 +73,7 @@ pub(super) struct Resources {
 
 /// Images, or runtimes.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Standing {
+pub(super) struct Presence {
     pub(super) wanted: usize,
     pub(super) present: usize,
     /// Those that are missing.
@@ -90,12 +90,12 @@ pub(super) struct Findings {
     /// Findings by severity, of all images.
     pub(super) counts: BTreeMap<String, u64>,
     /// Images with findings.
-    pub(super) images: Vec<Found>,
+    pub(super) images: Vec<ImageFindings>,
 }
 
 /// An image with findings.
 #[derive(Debug, Serialize)]
-pub(super) struct Found {
+pub(super) struct ImageFindings {
     pub(super) name: String,
     pub(super) counts: BTreeMap<String, u64>,
 }
@@ -111,7 +111,7 @@ impl Findings {
             };
             all.scanned += 1;
             if scan.counts.values().any(|count| *count > 0) {
-                all.images.push(Found { name: (*name).to_owned(), counts: scan.counts.clone() });
+                all.images.push(ImageFindings { name: (*name).to_owned(), counts: scan.counts.clone() });
             }
             for (severity, count) in &scan.counts {
                 *all.counts.entry(severity.clone()).or_default() += count;
@@ -156,9 +156,9 @@ impl Report {
             ));
             lines.extend(resources.missing.iter().map(|missing| ("", format!("missing: {missing}"))));
         }
-        for (what, standing) in [("images", &self.images), ("runtimes", &self.runtimes)] {
-            lines.push((what, format!("{} of {} in place", standing.present, standing.wanted)));
-            lines.extend(standing.absent.iter().map(|absent| ("", format!("missing: {absent}"))));
+        for (what, present) in [("images", &self.images), ("runtimes", &self.runtimes)] {
+            lines.push((what, format!("{} of {} in place", present.present, present.wanted)));
+            lines.extend(present.absent.iter().map(|absent| ("", format!("missing: {absent}"))));
         }
         if self.resources.is_some() {
             lines
@@ -202,7 +202,7 @@ impl Report {
     }
 }
 
-fn holding(holder: &AtWork) -> String {
+fn holding(holder: &ActiveRun) -> String {
     let what = holder.shard.as_ref().map_or_else(String::new, |shard| format!(" on shard {shard}"));
     let gone = if holder.gone { "; its process is gone, and the next run takes over" } else { "" };
     format!("{}{what} since {}, until {} unless renewed{gone}", holder.who, holder.since, holder.expires)

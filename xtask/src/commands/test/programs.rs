@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use images_config::atomic;
-use process::{Cmd, Killer, cmd};
+use process::{Cmd, KillHandle, cmd};
 
 use super::counts::Counts;
 use crate::cargo::{self, TestProgram};
@@ -46,9 +46,9 @@ pub async fn compile(selection: &[String], printer: &Printer) -> anyhow::Result<
     );
     let programs = Arc::new(Mutex::new(Vec::new()));
     let (found, print) = (Arc::clone(&programs), printer.clone());
-    let killer = Killer::default();
-    let _leash = killer.leash();
-    let compiled = command.stream(killer, move |line| {
+    let kill_handle = KillHandle::default();
+    let _kill_on_drop = kill_handle.kill_on_drop();
+    let compiled = command.stream(kill_handle, move |line| {
         if !line.starts_with('{') {
             print.line(line);
         } else if let (Some(program), Ok(mut found)) = (cargo::test_program(line), found.lock()) {
@@ -125,9 +125,9 @@ pub async fn examples(filter: Option<&str>, printer: &Printer) -> (Counts, bool)
     };
     let (counts, kept) = (Arc::new(Mutex::new(Counts::default())), Arc::new(Mutex::new(Vec::new())));
     let (count, keep) = (Arc::clone(&counts), Arc::clone(&kept));
-    let killer = Killer::default();
-    let _leash = killer.leash();
-    let result = command.stream(killer, move |line| {
+    let kill_handle = KillHandle::default();
+    let _kill_on_drop = kill_handle.kill_on_drop();
+    let result = command.stream(kill_handle, move |line| {
         if let (Ok(mut counts), Ok(mut kept)) = (count.lock(), keep.lock()) {
             counts.add(line);
             kept.push(line.to_owned());
@@ -156,9 +156,9 @@ async fn one(
     let lane = printer.progress().lane(&name);
     let seen = Arc::new(Mutex::new((Counts::default(), Vec::new())));
     let (keep, print, file) = (Arc::clone(&seen), printer.clone(), name.clone());
-    let killer = Killer::default();
-    let _leash = killer.leash();
-    let result = command.stream(killer, move |line| {
+    let kill_handle = KillHandle::default();
+    let _kill_on_drop = kill_handle.kill_on_drop();
+    let result = command.stream(kill_handle, move |line| {
         let Ok(mut seen) = keep.lock() else { return };
         seen.0.add(line);
         lane.news(line);
@@ -233,7 +233,7 @@ mod tests {
             .unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let program = TestProgram { source: "x.rs".into(), package: room.path().into(), path: program };
-        let printer = Printer::new(crate::ui::Words::default(), crate::ui::Document::default());
+        let printer = Printer::new(crate::ui::OutputOptions::default(), crate::ui::Document::default());
         let begun = async {
             while !std::fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
                 tokio::time::sleep(Duration::from_millis(10)).await;

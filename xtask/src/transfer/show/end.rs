@@ -22,7 +22,7 @@ pub(in crate::transfer) async fn finish(
     list: &Digest,
 ) -> anyhow::Result<bool> {
     closing(run, plan, done, started);
-    signing::tell(run, done).await?;
+    signing::warn_unsigned(run, done).await?;
     let joined = shards::join(run, plan, done, list).await?;
     let changed = run.report(plan, done, joined).await?;
     failures(run, plan, done)?;

@@ -8,8 +8,8 @@ use registry::ErrorKind;
 use registry::mirror::Action;
 use runtimes::Hold;
 
+use super::document::Report;
 use super::end::innermost;
-use super::report::Report;
 use super::resources;
 use crate::transfer::images::short;
 use crate::transfer::refusals::pulls_left;

@@ -43,7 +43,7 @@ pub(super) fn print(run: &Run<'_>, plan: &Plan<'_>) {
             plan_cache::UNSEEN
         ));
     }
-    let forgotten = resources.inventory.no_longer_wanted(&run.config);
+    let forgotten = resources.inventory.unlisted_resources(&run.config);
     // With --only, resources that are not named are still wanted.
     if run.request.only.is_empty() && !forgotten.repositories.is_empty() {
         printer.line(format!("  no longer in images.toml, and kept: {}", forgotten.repositories.join(", ")));

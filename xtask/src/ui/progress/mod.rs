@@ -140,9 +140,9 @@ impl Progress {
     }
 
     /// A line with the count of finished items and the bytes, shown until it is dropped.
-    pub fn total(&self, noun: &'static str, all: usize, bytes: u64) -> Whole {
+    pub fn total(&self, noun: &'static str, all: usize, bytes: u64) -> TotalCount {
         self.board.change(|state, now| state.total = Some(Total::new(noun, all, bytes, now)));
-        Whole { board: Arc::clone(&self.board) }
+        TotalCount { board: Arc::clone(&self.board) }
     }
 
     /// Adds a count of finished items to the same line, until it is dropped. [`Lane::done`] adds one.
@@ -332,11 +332,11 @@ impl Drop for Lane {
 
 /// The total count. It is removed when dropped.
 #[derive(Debug)]
-pub struct Whole {
+pub struct TotalCount {
     board: Arc<Board>,
 }
 
-impl Whole {
+impl TotalCount {
     /// Counts one more finished item.
     pub fn one_done(&self) {
         self.board.change(|state, _| {
@@ -347,7 +347,7 @@ impl Whole {
     }
 }
 
-impl Drop for Whole {
+impl Drop for TotalCount {
     fn drop(&mut self) {
         self.board.change(|state, _| state.total = None);
     }

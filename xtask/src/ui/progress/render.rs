@@ -7,7 +7,7 @@ use crate::ui::units;
 use crate::ui::width::{self, cut, cut_middle, padded};
 
 /// Shorter waits are not shown.
-const TOLD_AFTER: Duration = Duration::from_secs(2);
+const SHOWN_AFTER: Duration = Duration::from_secs(2);
 /// Maximum number of tasks named in a log line.
 const NAMED: usize = 3;
 /// The columns of two sizes with `of` between them.
@@ -41,7 +41,7 @@ pub(super) fn lines(
         lines.push(cut(&format!("  and {rest} more"), columns));
     }
     lines.extend(foot);
-    if lines.is_empty() && silent >= TOLD_AFTER {
+    if lines.is_empty() && silent >= SHOWN_AFTER {
         lines.extend(state.command.as_ref().map(|(name, since)| cut(&so_far(name, *since, now), columns)));
     }
     lines.truncate(rows.saturating_sub(1).max(1));
@@ -100,7 +100,7 @@ fn of_all(state: &mut State, columns: Option<usize>, now: Instant) -> Option<Str
 /// The waits, one line each.
 fn waits(state: &State, columns: Option<usize>, now: Instant) -> Vec<String> {
     let mut told: Vec<(&Wait, usize)> = Vec::new();
-    for wait in state.waits.values().filter(|wait| now.duration_since(wait.since) >= TOLD_AFTER) {
+    for wait in state.waits.values().filter(|wait| now.duration_since(wait.since) >= SHOWN_AFTER) {
         match told.iter_mut().find(|(other, _)| (&other.on, &other.what) == (&wait.on, &wait.what)) {
             Some((first, count)) => {
                 *count += 1;

@@ -49,27 +49,27 @@ pub(super) fn line(name: &str, day: u32, value: &str) -> String {
 }
 
 /// A fact, borrowed from the file's text.
-pub(super) struct Lying<'a> {
+pub(super) struct FactRef<'a> {
     pub(super) day: u32,
     pub(super) value: &'a str,
 }
 
-impl Lying<'_> {
+impl FactRef<'_> {
     pub(super) fn owned(&self) -> Fact {
         Fact { day: self.day, value: self.value.to_owned() }
     }
 }
 
 /// Name and fact of a line. `None` if the line is incomplete.
-pub(super) fn parse(line: &str) -> Option<(&str, Lying<'_>)> {
+pub(super) fn parse(line: &str) -> Option<(&str, FactRef<'_>)> {
     let line = line.strip_suffix(';')?;
     let (rest, value) = line.rsplit_once('\t')?;
     let (name, day) = rest.rsplit_once('\t')?;
-    Some((name, Lying { day: day.parse().ok()?, value }))
+    Some((name, FactRef { day: day.parse().ok()?, value }))
 }
 
 /// Finds the fact of a name in sorted lines.
-pub(super) fn find<'a>(lines: &'a str, name: &str) -> Option<Lying<'a>> {
+pub(super) fn find<'a>(lines: &'a str, name: &str) -> Option<FactRef<'a>> {
     let (found, fact) = parse(from(lines, name).lines().next()?)?;
     (found == name).then_some(fact)
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ring::digest::{SHA256, digest as hashed};
 
 use crate::der::{CONTEXT_0, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, TIME, encoded};
-use crate::testing::Given;
+use crate::testing::IssuedCertificate;
 use crate::timestamp::{CONTENT_TYPE, MESSAGE_DIGEST, SIGNED_DATA, TIME_INFO};
 
 const SHA_256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
@@ -14,7 +14,7 @@ fn sequence(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// An authority's reply for a signature; `time` in seconds since 1970.
-pub(super) fn stamp(by: &Given, signature: &[u8], time: i64) -> Vec<u8> {
+pub(super) fn stamp(by: &IssuedCertificate, signature: &[u8], time: i64) -> Vec<u8> {
     let time = Timestamp::from_second(time).unwrap().to_string().replace(['-', ':', 'T'], "");
     let (number, sha_256) = (encoded(INTEGER, &[3]), sequence(&[&encoded(OID, SHA_256)]));
     let octets = |bytes: &[u8]| encoded(OCTET_STRING, hashed(&SHA256, bytes).as_ref());

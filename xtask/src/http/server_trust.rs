@@ -19,14 +19,14 @@ const NO_AUTHORITIES: &str =
 
 /// The verifiers, in order, and the certificates that the user named.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct NamedCertificates {
     provider: Arc<CryptoProvider>,
     /// Empty on a fresh machine.
     verifiers: Vec<Arc<dyn ServerCertVerifier>>,
     certificates: Vec<CertificateDer<'static>>,
 }
 
-impl Named {
+impl NamedCertificates {
     pub(super) fn new(
         provider: Arc<CryptoProvider>,
         system: Option<Arc<dyn ServerCertVerifier>>,
@@ -80,7 +80,7 @@ fn is_about_the_signer(error: &Error) -> bool {
     }
 }
 
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for NamedCertificates {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -160,7 +160,7 @@ mod tests {
         let system = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let named = named.iter().map(|named| (*named).clone()).collect();
         let system = system.build().unwrap();
-        let verifier = Named::new(provider, Some(system), Vec::new()).with(named).unwrap();
+        let verifier = NamedCertificates::new(provider, Some(system), Vec::new()).with(named).unwrap();
         let name = ServerName::try_from("reg.corp").unwrap();
         verifier.verify_server_cert(shown, &[], &name, &[], UnixTime::now()).map(drop)
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws::scans::ScanError;
-use failure::told;
+use failure::error_parts;
 use futures_util::stream::{self, StreamExt as _};
 use images_config::RUNTIMES_REPOSITORY;
 use registry::{Client, Descriptor, Digest, Reference, lists};
-use report::{Beside, Layer, Scan};
+use report::{Layer, Referrers, Scan};
 
 use super::whole;
 use crate::transfer::scans::scan;
@@ -24,9 +24,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// The registry's data about an image.
 #[derive(Debug, Default)]
-pub struct Looked {
+pub struct RegistryData {
     pub(super) layers: Option<Vec<Layer>>,
-    pub(super) beside: Option<Beside>,
+    pub(super) referrers: Option<Referrers>,
     pub(super) scan: Scan,
 }
 
@@ -43,12 +43,12 @@ struct Wanted {
 
 /// The registry's data about the images at the target, by name, and what could not be read, one line each. The run has ended, so
 /// errors here do not fail it.
-pub async fn look(
+pub async fn read_registry_data(
     run: &Run<'_>,
     plan: &Plan<'_>,
     done: Option<&Done>,
     report: &Report,
-) -> (BTreeMap<String, Looked>, Vec<String>) {
+) -> (BTreeMap<String, RegistryData>, Vec<String>) {
     let all = wanted(run, plan, done, report);
     let (count, mut notes) = (all.len(), Vec::new());
     if count > MOST {
@@ -110,7 +110,7 @@ fn wanted(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, report: &Report) 
 }
 
 /// The registry's data about one image, and what could not be read.
-async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, Looked, Vec<String>) {
+async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, RegistryData, Vec<String>) {
     let (client, image, mut errors) = (run.mirror.client(), &wanted.image, Vec::new());
     let mut read =
         |what: &str, error: registry::Error| errors.push(format!("could not read {what}: {error}"));
@@ -118,8 +118,10 @@ async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, Looked, Vec<String>) {
         true => None,
         false => layers(client, image).await.map_err(|error| read("layers", error)).ok(),
     };
-    let beside = match wanted.has_beside {
-        true => beside(client, image).await.map_err(|error| read("what stands beside an image", error)).ok(),
+    let referrers = match wanted.has_beside {
+        true => {
+            referrers(client, image).await.map_err(|error| read("what stands beside an image", error)).ok()
+        }
         false => None,
     };
     let scan = match &run.target.account {
@@ -130,7 +132,7 @@ async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, Looked, Vec<String>) {
         },
         None => Scan::NotAsked,
     };
-    (wanted.name.clone(), Looked { layers, beside, scan }, errors)
+    (wanted.name.clone(), RegistryData { layers, referrers, scan }, errors)
 }
 
 /// Why findings could not be read. AWS's denial names the repository; this text does not, so that the page shows it only once.
@@ -143,8 +145,8 @@ fn unread(error: &anyhow::Error) -> String {
 
 /// The error with its causes, without hints: the user of a page did not request the findings.
 fn in_a_line(error: &anyhow::Error) -> String {
-    let told = told(error);
-    std::iter::once(told.message).chain(told.causes).collect::<Vec<_>>().join(": ")
+    let parts = error_parts(error);
+    std::iter::once(parts.message).chain(parts.causes).collect::<Vec<_>>().join(": ")
 }
 
 /// Layers and configurations of an image; for an index, of all its images.
@@ -170,20 +172,20 @@ fn of_manifest(manifest: &registry::Manifest) -> Vec<Layer> {
 }
 
 /// Artifacts of an image: those with it as their subject, and the signature that cosign stores under a tag.
-async fn beside(client: &Client, image: &Reference) -> Result<Beside, registry::Error> {
-    let mut beside = Beside::default();
-    let Some(digest) = image.digest() else { return Ok(beside) };
+async fn referrers(client: &Client, image: &Reference) -> Result<Referrers, registry::Error> {
+    let mut referrers = Referrers::default();
+    let Some(digest) = image.digest() else { return Ok(referrers) };
     for artifact in lists::referrers_of_all(client, image, digest).await? {
-        *kind(&artifact, &mut beside) += 1;
+        *kind(&artifact, &mut referrers) += 1;
     }
     if lists::cosign_tagged(client, image, digest, "sig").await?.is_some() {
-        beside.signatures += 1;
+        referrers.signatures += 1;
     }
-    Ok(beside)
+    Ok(referrers)
 }
 
 /// The counter for an artifact, by its type and annotations.
-fn kind<'a>(artifact: &Descriptor, beside: &'a mut Beside) -> &'a mut usize {
+fn kind<'a>(artifact: &Descriptor, referrers: &'a mut Referrers) -> &'a mut usize {
     let kind = artifact.artifact_type.as_deref().unwrap_or(&artifact.media_type);
     let annotations = artifact.annotations.iter().flatten();
     let predicate =
@@ -191,13 +193,13 @@ fn kind<'a>(artifact: &Descriptor, beside: &'a mut Beside) -> &'a mut usize {
     let says =
         |word: &str| kind.contains(word) || predicate.clone().any(|predicate| predicate.contains(word));
     if says("spdx") || says("cyclonedx") {
-        &mut beside.sboms
+        &mut referrers.sboms
     } else if says("slsa.dev/provenance") || kind == "application/vnd.in-toto+json" {
-        &mut beside.provenances
+        &mut referrers.provenances
     } else if says("sigstore.bundle") || says("cosign") || says("notary") {
-        &mut beside.signatures
+        &mut referrers.signatures
     } else {
-        &mut beside.others
+        &mut referrers.others
     }
 }
 
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn referrers_of_an_image_are_counted_by_kind() {
-        let mut counted = Beside::default();
+        let mut counted = Referrers::default();
         for (artifact_type, annotation) in [
             ("application/spdx+json", None),
             ("application/vnd.cyclonedx+json", None),
@@ -233,6 +235,6 @@ mod tests {
                 annotation.map(|(name, value)| [(name.to_owned(), value.to_owned())].into());
             *kind(&artifact, &mut counted) += 1;
         }
-        assert_eq!(counted, Beside { signatures: 1, sboms: 3, provenances: 2, others: 1 });
+        assert_eq!(counted, Referrers { signatures: 1, sboms: 3, provenances: 2, others: 1 });
     }
 }

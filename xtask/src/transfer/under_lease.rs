@@ -38,7 +38,7 @@ pub async fn with_resources<T>(
     let infrastructure = resources.infrastructure.clone();
     let lease = infrastructure.lease().await?;
     let done = async {
-        run.carry_out(&plan, Some(&lease)).await?;
+        run.apply(&plan, Some(&lease)).await?;
         context.interrupt.guard(lease.hold(work)).await
     };
     let done = done.await;

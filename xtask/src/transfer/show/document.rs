@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::transfer::images::short;
 use crate::transfer::resources::Resources;
-use crate::transfer::shards::Joined;
+use crate::transfer::shards::CombinedReport;
 use crate::transfer::{Done, Plan, Run};
 use crate::ui::{Printer, Table, units};
 
@@ -51,7 +51,7 @@ pub struct Report {
     pub(in crate::transfer) shard: Option<String>,
     /// The reports of all shards, this one last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    shards: Option<Joined>,
+    shards: Option<CombinedReport>,
 }
 
 /// The totals of the run.
@@ -168,12 +168,13 @@ impl Report {
             let (limit, remaining) = (pulls.limit?, pulls.remaining?);
             Some(format!("{}: {} pulls needed, {remaining} of {limit} left", pulls.registry, pulls.needed))
         });
-        let shards = self.shards.iter().flat_map(Joined::lines).map(|line| format!("all shards: {line}"));
+        let shards =
+            self.shards.iter().flat_map(CombinedReport::lines).map(|line| format!("all shards: {line}"));
         self.differences.iter().cloned().chain(waiting).chain(pulls).chain(shards).collect()
     }
 
     /// The same report with those of the other shards.
-    pub(in crate::transfer) fn with(self, shards: Option<Joined>) -> Self {
+    pub(in crate::transfer) fn with(self, shards: Option<CombinedReport>) -> Self {
         Self { shards, ..self }
     }
 

@@ -1,6 +1,6 @@
 //! The content of the page, made from the results of the run.
 
-use failure::{Kind, Told, kind_of, told};
+use failure::{ErrorParts, Kind, error_parts, kind_of};
 use images_config::RUNTIMES_REPOSITORY;
 use jiff::Timestamp;
 use process::plain;
@@ -19,7 +19,7 @@ use crate::transfer::spans::Work;
 const UP_TO_DATE: &str = "up to date";
 
 /// A run that has ended.
-pub(super) struct Story<'a> {
+pub(super) struct EndedRun<'a> {
     pub(super) context: &'a Context,
     pub(super) request: &'a Request,
     pub(super) completed: &'a Completed,
@@ -27,7 +27,7 @@ pub(super) struct Story<'a> {
     pub(super) result: Result<&'a Ending, &'a anyhow::Error>,
 }
 
-impl Story<'_> {
+impl EndedRun<'_> {
     /// The page.
     pub(super) fn page(&self, mut known: Known) -> Page {
         let report = known.report.take();
@@ -140,7 +140,7 @@ impl Story<'_> {
             sent: if is_sent { image.bytes } else { 0 },
             error: error.as_deref().map(words),
             signed_by: image.signed_by.as_deref().map(words),
-            beside: looked.beside,
+            referrers: looked.referrers,
             layers: looked.layers.or_else(|| Some(planned?.iter().map(layer).collect())),
             span,
             scan: match looked.scan {
@@ -152,7 +152,7 @@ impl Story<'_> {
 }
 
 fn why(error: &anyhow::Error) -> Failure {
-    let Told { message, causes, hints } = told(error);
+    let ErrorParts { message, causes, hints } = error_parts(error);
     Failure { message: words(&message), causes: all_plain(causes), hints: all_plain(hints) }
 }
 

@@ -9,9 +9,9 @@ use crate::inventory::NULL_RESOURCE;
 
 /// An event.
 #[derive(Debug)]
-pub enum News {
+pub enum GridEvent {
     /// News about the lease on the grid's images.
-    Lease(lease::News),
+    Lease(lease::LeaseEvent),
     /// The lease could not be released.
     LeaseKept(anyhow::Error),
     /// The state of the Makefile's module was imported.
@@ -34,10 +34,10 @@ pub enum News {
     Finishing,
 }
 
-impl fmt::Display for News {
+impl fmt::Display for GridEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lease(news) => news.fmt(f),
+            Self::Lease(event) => event.fmt(f),
             Self::LeaseKept(error) => {
                 write!(f, "the lease could not be released and expires in a few minutes: {error:#}")
             }
@@ -64,7 +64,7 @@ impl fmt::Display for News {
 /// Receives events.
 pub trait Watch: Send + Sync {
     /// Receives one event.
-    fn hear(&self, news: &News);
+    fn on_event(&self, event: &GridEvent);
 
     /// A `terraform init` starts. Returns the callback for its lines.
     fn init(&self) -> Box<dyn FnMut(&str) + Send>;

@@ -1,7 +1,7 @@
 //! `--report`: one HTML page about the run, written at its end, even if it failed.
 
 mod content;
-mod look;
+mod registry_data;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ use super::{Plan, Request};
 use crate::context::Context;
 use crate::exit_codes::Ending;
 
-use look::Looked;
-pub(super) use look::look;
+use registry_data::RegistryData;
+pub(super) use registry_data::read_registry_data;
 
 /// The content of the page so far.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ struct Known {
     /// The blobs of each image in the plan. `None` if the plan does not have all of them.
     blobs: Vec<Option<Vec<Blob>>>,
     /// The registry's data about images and runtimes, by name.
-    looked: BTreeMap<String, Looked>,
+    looked: BTreeMap<String, RegistryData>,
     /// What could not be read, one line each.
     notes: Vec<String>,
     /// Errors of copies, by the images' positions in the plan.
@@ -49,7 +49,7 @@ impl Draft {
     }
 
     /// Stores the results, and the registry's data about them.
-    pub(super) fn end(&self, report: Report, (looked, notes): (BTreeMap<String, Looked>, Vec<String>)) {
+    pub(super) fn end(&self, report: Report, (looked, notes): (BTreeMap<String, RegistryData>, Vec<String>)) {
         self.change(|known| {
             let blobs = std::mem::take(&mut known.blobs);
             *known = Known { report: Some(report), blobs, looked, notes, is_final: true, ..Known::default() };
@@ -116,7 +116,7 @@ impl Place {
     ) -> anyhow::Result<Ending> {
         let known = std::mem::take(&mut *completed.draft.0.lock().unwrap_or_else(PoisonError::into_inner));
         let story =
-            content::Story { context, request, completed, began: self.began, result: result.as_ref() };
+            content::EndedRun { context, request, completed, began: self.began, result: result.as_ref() };
         let page = report::render(&story.page(known));
         let written = atomic::write(&self.path, page.as_bytes());
         let written = written.with_context(|| format!("could not write the report {}", self.path.display()));

@@ -21,7 +21,7 @@ impl<'a> Run<'a> {
 
     /// Applies the plan. If another run has changed something since it was made, makes, shows and confirms a new plan first; `None`
     /// if the new plan is empty.
-    pub(super) async fn carry_out_leased(
+    pub(super) async fn apply_leased(
         &self,
         plan: &mut Plan<'a>,
         lease: &Lease,
@@ -45,12 +45,12 @@ impl<'a> Run<'a> {
             }
             self.confirm()?;
         }
-        boxed(|| self.carry_out(plan, Some(lease))).await.map(Some)
+        boxed(|| self.apply(plan, Some(lease))).await.map(Some)
     }
 
     /// Resources first, because nothing can be pushed or pulled through the cache before they exist. Then copies and builds in
     /// parallel, because they wait for different things.
-    pub(super) async fn carry_out(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
+    pub(super) async fn apply(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
         self.completed.begin(plan);
         self.keep(plan, Report::new(self, plan, None).begun())?;
         if let Some(resources) = &plan.resources {

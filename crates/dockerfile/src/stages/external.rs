@@ -8,7 +8,7 @@ use crate::variables::{Scope, explain};
 
 /// Something that a build takes from outside of its Dockerfile and context.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Outside {
+pub(crate) struct External {
     /// The line of the instruction, from 1.
     pub(crate) line: usize,
     /// Its kind.
@@ -37,12 +37,12 @@ pub(super) fn step(
     found: &Instruction,
     stages: &[Stage],
     scope: &mut Scope<'_>,
-    outside: &mut Vec<Outside>,
+    outside: &mut Vec<External>,
 ) -> Result<(), Fault> {
     let line = found.line;
     let mut image = |name: &str| -> Result<(), Fault> {
         if let Some(name) = from_elsewhere(name, file, stages, line)? {
-            outside.push(Outside { line, what: What::Image(name) });
+            outside.push(External { line, what: What::Image(name) });
         }
         Ok(())
     };
@@ -115,7 +115,7 @@ fn add(
     file: &Dockerfile,
     found: &Instruction,
     scope: &Scope<'_>,
-    outside: &mut Vec<Outside>,
+    outside: &mut Vec<External>,
 ) -> Result<(), Fault> {
     let line = found.line;
     let lookup = |name: &str| scope.lookup(name);
@@ -129,7 +129,7 @@ fn add(
         let checksum = checksum.map_err(|stuck| explain(&stuck, line))?;
         let is_pinned = is_commit(&address)
             || checksum.is_some_and(|sum| sum.parse::<registry::Digest>().is_ok() || is_hash(&sum));
-        outside.push(Outside { line, what: What::Address { address, is_pinned } });
+        outside.push(External { line, what: What::Address { address, is_pinned } });
     }
     Ok(())
 }
