@@ -131,7 +131,7 @@ where
     E: Into<BoxError>,
 {
     let connection = &client.connection;
-    if connection.retry(|| blobs::is_at_target(connection, to, blob.digest)).await? {
+    if connection.retry(|| blobs::need_not_be_sent(connection, to, blob.digest)).await? {
         return Ok(0);
     }
     connection

@@ -27,6 +27,7 @@ mod net;
 mod platform;
 mod profile;
 mod reference;
+pub mod resend;
 pub mod size_limits;
 mod transfer;
 

@@ -226,8 +226,7 @@ impl<'a> Record<'a> {
             if before == Some(manifest.digest()) {
                 return Ok(());
             }
-            registry::blobs::push_bytes(client, &self.image, &empty(), EMPTY.to_vec()).await?;
-            client.put_manifest(&self.image, &manifest).await?;
+            registry::resend::push(client, &self.image, &manifest, &[(empty(), EMPTY.to_vec())]).await?;
             let look = || async {
                 let found = client.head(&self.image).await?.map(|found| found.digest);
                 if found == before {

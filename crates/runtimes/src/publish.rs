@@ -6,7 +6,7 @@ use super::attestations;
 use super::history::{Cause, Move, Record};
 use super::outcome::Done;
 use super::planned::{Action, Planned, tagged};
-use super::push::{self, BaseLayers, Packed};
+use super::push::{self, BaseLayers, Packed, Push};
 use super::{CompletedAction, Context, RuntimeError, State, build_tag, key_tag, smoke};
 
 /// Build tag, reading back, the documents about it, key tag, runtime tag.
@@ -22,7 +22,9 @@ pub(super) async fn publish(
         [image] => image.manifest.clone(),
         images => push::index(images)?,
     };
-    done.sent = push::push(context, &planned.name, repository, images, bases).await?;
+    let push = Push { context, runtime: &planned.name, repository, images, bases };
+    let mut pushed = push.blobs().await?;
+    done.sent = pushed.sent;
 
     let digest = manifest.digest();
     let name = build_tag(&planned.name, &digest);
@@ -34,8 +36,9 @@ pub(super) async fn publish(
             let image = by_build.to_string();
             return Err(RuntimeError::BuildTag { image, found: found.digest, pushed: digest });
         }
-        None => context.client.put_manifest(&by_build, &manifest).await?,
+        None => push.manifests(&by_build, &manifest, &mut pushed).await?,
     }
+    done.sent = pushed.sent;
     context.progress.state(&planned.name, &State::Verifying);
     push::verify(context, &by_build, digest).await?;
     attestations::attach(context, planned, repository, &manifest, images).await?;

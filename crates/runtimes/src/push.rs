@@ -4,26 +4,23 @@
 //! configuration are converted to one form, independent of the builder ([`super::normal`]). The order is that of the mirror: blobs, then
 //! the manifests of the platforms, then the index, the tag last.
 
-use std::collections::HashMap;
+mod sending;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::Layer;
 use registry::choose::{self, Repository};
 use registry::mirror::{Check, Mirror, read_back};
 use registry::{Descriptor, Digest, ErrorKind, Kind, Manifest, ManifestError, Platform, Reference};
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::archive::{self, Archive};
 use super::normal::{self, Blob, normal};
 use super::packages::Installed;
 use super::planned::{Base, same_machine};
-use super::{Context, RuntimeError, State};
+use super::{Context, RuntimeError};
 
-/// How many blobs are sent in parallel, over all runtimes.
-const AT_ONCE: usize = 8;
+pub(super) use sending::{Push, Transfers};
 
 /// The media types of one family, OCI or docker: a manifest does not mix them.
 struct Family {
@@ -161,35 +158,6 @@ fn matches(child: &Descriptor, is_it: impl Fn(&Platform) -> bool) -> bool {
     child.platform.as_ref().is_some_and(is_it)
 }
 
-/// Coordinates the sending: several runtimes share layers, and each layer is sent once.
-#[derive(Debug)]
-pub(super) struct Transfers {
-    blobs: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
-    at_once: Semaphore,
-}
-
-impl Default for Transfers {
-    fn default() -> Self {
-        Self { blobs: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
-    }
-}
-
-/// The permission to send a blob: its lock, and one of the parallel places.
-type Turn<'a> = (tokio::sync::OwnedMutexGuard<()>, Option<SemaphorePermit<'a>>);
-
-impl Transfers {
-    /// Waits until no other runtime sends this blob. The second one then finds it at the registry.
-    async fn turn(&self, digest: Digest) -> Turn<'_> {
-        let blob = {
-            let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(blobs.entry(digest).or_default())
-        };
-        let blob = blob.lock_owned().await;
-        // Never closed, so a permit always becomes available.
-        (blob, self.at_once.acquire().await.ok())
-    }
-}
-
 /// Splits an image into blobs: `saved` is the container client's file, the compressed layers are written to `scratch`. `instructions` are
 /// those of the Dockerfile that make layers.
 pub(super) fn pack(
@@ -270,59 +238,6 @@ fn to_manifest(media_type: &str, shape: &impl Serialize) -> Result<Manifest, Run
         reason: error.to_string(),
     })?;
     Ok(Manifest::new(media_type, bytes))
-}
-
-/// Pushes everything that `images` refer to, and for several platforms the manifest of each, by digest. The caller puts the tag. Returns
-/// the bytes sent.
-pub(super) async fn push(
-    context: &Context,
-    runtime: &str,
-    repository: &Reference,
-    images: &[Packed],
-    bases: &[BaseLayers],
-) -> Result<u64, RuntimeError> {
-    let bytes = images.iter().map(Packed::bytes).sum();
-    let (sent, done) = (AtomicU64::new(0), AtomicU64::new(0));
-    context.progress.state(runtime, &State::Pushing { done: 0, bytes });
-    let count = &|size: u64, went: u64| {
-        sent.fetch_add(went, Ordering::Relaxed);
-        let done = done.fetch_add(size, Ordering::Relaxed) + size;
-        context.progress.state(runtime, &State::Pushing { done, bytes });
-    };
-    let mirror = &Mirror::new(context.client.clone());
-    for (image, base) in images.iter().zip(bases) {
-        let own = image.own.iter().map(|(layer, blob)| async move {
-            let _turn = context.transfers.turn(layer.digest).await;
-            count(
-                layer.size,
-                registry::blobs::push_file(&context.client, repository, layer, &blob.path, 0).await?,
-            );
-            Ok::<_, registry::Error>(())
-        });
-        let inherited = image.inherited.iter().map(|layer| async move {
-            let Some(from) = &base.from else { return Ok(()) };
-            let _turn = context.transfers.turn(layer.digest).await;
-            count(layer.size, registry::mirror::copy_blob(mirror, from, repository, layer).await?);
-            Ok(())
-        });
-        futures_util::future::try_join(
-            futures_util::future::try_join_all(own),
-            futures_util::future::try_join_all(inherited),
-        )
-        .await?;
-        let (config, content) = &image.config;
-        count(
-            config.size,
-            registry::blobs::push_bytes(&context.client, repository, config, content.clone()).await?,
-        );
-    }
-    if images.len() > 1 {
-        for image in images {
-            let child = repository.with_digest(image.manifest.digest());
-            context.client.put_manifest(&child, &image.manifest).await?;
-        }
-    }
-    Ok(sent.into_inner())
 }
 
 /// Reads back what was put under `tag` or by digest: the manifest and those of its children, and checks that every blob exists.

@@ -59,6 +59,15 @@ fn told(reply: Result<Response, Error>) -> Result<Option<Option<u64>>, Error> {
     }
 }
 
+/// Whether a blob need not be sent to a target, because it has it and is believed. No retry.
+pub(crate) async fn need_not_be_sent(
+    connection: &Connection,
+    target: &Reference,
+    digest: Digest,
+) -> Result<bool, Error> {
+    Ok(!connection.doubts && is_at_target(connection, target, digest).await?)
+}
+
 /// Whether a target has the blob. A refusal counts as no: who may not read may still push. No retry.
 pub(crate) async fn is_at_target(
     connection: &Connection,

@@ -148,7 +148,7 @@ impl Builder {
             served,
             elsewhere: Mutex::default(),
         };
-        let connection = Connection { core: Arc::new(core), retry: self.retry, watcher: None };
+        let connection = Connection { core: Arc::new(core), retry: self.retry, watcher: None, doubts: false };
         Ok(Client { connection })
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     pub(super) core: Arc<Core>,
     pub(super) retry: RetryPolicy,
     pub(super) watcher: Option<RetryWatcher>,
+    /// Whether blobs are sent although the target claims to have them.
+    pub(crate) doubts: bool,
 }
 
 /// What all clones share.

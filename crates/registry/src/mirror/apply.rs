@@ -17,9 +17,10 @@ use crate::bugs::{self, Bug};
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{Blob, Manifest, ManifestError};
+use crate::manifest::{Blob, Kind, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::resend::put_or_resend;
 use crate::size_limits;
 use crate::transfer::blob_upload::Opening;
 use crate::transfer::source::Kept;
@@ -125,8 +126,9 @@ async fn finish(
         }
     }
     let result = match result {
-        Ok((copied, claimed)) if mirror.reads_back => {
-            let read = read_back_all(image_copy, check, copied.digest, claimed).await;
+        Ok((mut copied, mut totals)) if mirror.reads_back => {
+            let read = read_back_all(image_copy, check, copied.digest, &mut totals).await;
+            copied.count(&totals);
             read.map(|()| copied)
         }
         result => result.map(|(copied, _)| copied),
@@ -135,18 +137,18 @@ async fn finish(
     Outcome { job, result }
 }
 
-/// [`read_back`], and once more after missing blobs of `claimed` were sent: a registry may answer 201 to a mount and not have
-/// the blob.
+/// [`read_back`], and once more after missing blobs that the target claims to have were sent: a registry may answer 201 to a
+/// mount and not have the blob.
 async fn read_back_all(
     image_copy: ImageCopy<'_>,
     check: &Check<'_>,
     digest: Digest,
-    claimed: Vec<Blob>,
+    totals: &mut Totals,
 ) -> Result<(), Error> {
     let ImageCopy { client, image, target, .. } = image_copy;
     match read_back(client, check, image, target, digest).await {
-        Err(error) if matches!(error.kind(), ErrorKind::ReadBack { .. }) && !claimed.is_empty() => {
-            image_copy.send_claimed(Totals { claimed, ..Totals::default() }, &Opening::Head).await?;
+        Err(error) if matches!(error.kind(), ErrorKind::ReadBack { .. }) && totals.has_claimed() => {
+            image_copy.send_claimed(totals, &Opening::Head).await?;
             read_back(client, check, image, target, digest).await
         }
         read => read,
@@ -171,7 +173,7 @@ async fn add_artifacts(
     mirror.events.tell(&Event::ImageStarted { image, blobs: 0, bytes: 0 });
     warnings.extend(artifacts::complete(image_copy, digest).await?);
     artifacts::remember(mirror, job, digest);
-    Ok(Copied::new(digest, None, Totals::default(), warnings))
+    Ok(Copied::new(digest, None, &Totals::default(), warnings))
 }
 
 /// A client that reports its retries as this image's.
@@ -182,14 +184,14 @@ fn telling(mirror: &Mirror, image: usize) -> Client {
     }))
 }
 
-/// Copies it, and returns the blobs that the target only says it has.
+/// Copies it, and returns also how its blobs came to the target.
 async fn copy(
     image_copy: ImageCopy<'_>,
     job: &Job,
     content: &Content,
     replaced: Option<Digest>,
     mut warnings: Vec<String>,
-) -> Result<(Copied, Vec<Blob>), Error> {
+) -> Result<(Copied, Totals), Error> {
     let ImageCopy { mirror, image, .. } = image_copy;
     mirror.events.tell(&Event::ImageStarted { image, blobs: content.blobs.len(), bytes: content.bytes });
     if bugs::is_in(Bug::TagFirst) {
@@ -198,32 +200,25 @@ async fn copy(
     }
     let mut totals = image_copy.place_blobs(&content.blobs).await?;
     check_platform(image_copy, job, content).await?;
-    let put = match put_all(image_copy, job, content).await {
-        // Harbor, Nexus and Artifactory say of some blobs that they have them, and then miss them
-        // ([cc-utils#1761](https://github.com/gardener/cc-utils/pull/1761)); others of manifests
-        // ([oras-go#1213](https://github.com/oras-project/oras-go/pull/1213)).
-        Err(error)
-            if matches!(error.kind(), ErrorKind::PartUnknown { .. })
-                && !(totals.claimed.is_empty() && content.tree.present.is_empty()) =>
-        {
-            totals = image_copy.send_claimed(totals, &Opening::Absent).await?;
-            put_claimed(image_copy, content).await?;
-            put_all(image_copy, job, content).await
+    let resend = async {
+        if !totals.has_claimed() && content.tree.present.is_empty() {
+            return Ok(false);
         }
-        put => put,
+        image_copy.send_all_claimed(&mut totals).await?;
+        totals.extend(put_claimed(image_copy, content).await?);
+        Ok::<_, Error>(true)
     };
-    warnings.extend(put?);
+    warnings.extend(put_or_resend(|| put_all(image_copy, job, content), resend).await?);
     if job.artifacts {
         artifacts::remember(mirror, job, content.digest);
     }
     mirror.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
     mirror.mapping.record_target_digest(&job.target, content.digest);
-    let claimed = std::mem::take(&mut totals.claimed);
-    Ok((Copied::new(content.digest, replaced, totals, warnings), claimed))
+    Ok((Copied::new(content.digest, replaced, &totals, warnings), totals))
 }
 
-/// Puts the manifests below the top one that the target said it has, and what they name.
-async fn put_claimed(image_copy: ImageCopy<'_>, content: &Content) -> Result<(), Error> {
+/// Puts the manifests below the top one that the target claimed to have, and what they name.
+async fn put_claimed(image_copy: ImageCopy<'_>, content: &Content) -> Result<Totals, Error> {
     let (mut level, mut manifests) = (content.tree.present.clone(), Vec::new());
     for _ in 0..size_limits::INDEX_DEPTH {
         let reads = level.iter().map(|digest| image_copy.source.with_digest(*digest));
@@ -234,20 +229,38 @@ async fn put_claimed(image_copy: ImageCopy<'_>, content: &Content) -> Result<(),
         for manifest in found.into_iter().flatten() {
             if let Ok(index) = manifest.index() {
                 level.extend(index.manifests.iter().map(|child| child.digest));
-            } else {
-                let image = manifest.image();
-                let image =
-                    image.map_err(|error| Error::of(image_copy.source, ErrorKind::Manifest(error)))?;
-                let blobs: Vec<Blob> = image.blobs().into_iter().map(Blob::from).collect();
-                image_copy.place_blobs(&blobs).await?;
             }
             manifests.push(manifest);
         }
     }
+    let mut totals = Totals::default();
     for manifest in manifests.iter().rev() {
-        put_child(image_copy, manifest).await?;
+        let name = image_copy.target.with_digest(manifest.digest());
+        totals.extend(put_with_blobs(image_copy, &name, manifest).await?);
     }
-    Ok(())
+    Ok(totals)
+}
+
+/// Puts one manifest after the blobs that it names.
+pub(super) async fn put_with_blobs(
+    image_copy: ImageCopy<'_>,
+    reference: &Reference,
+    manifest: &Manifest,
+) -> Result<Totals, Error> {
+    let mut totals = Totals::default();
+    if manifest.kind() == Kind::Image {
+        let image = manifest.image();
+        let image = image.map_err(|error| Error::of(image_copy.source, ErrorKind::Manifest(error)))?;
+        let blobs: Vec<Blob> = image.blobs().into_iter().map(Blob::from).collect();
+        totals = image_copy.place_blobs(&blobs).await?;
+    }
+    let resend = async {
+        let has_claimed = totals.has_claimed();
+        image_copy.send_all_claimed(&mut totals).await?;
+        Ok::<_, Error>(has_claimed)
+    };
+    put_or_resend(|| put(image_copy, reference, manifest), resend).await?;
+    Ok(totals)
 }
 
 /// Puts all manifests, the tag last. Returns warnings of artifacts that were not copied.
@@ -336,21 +349,29 @@ async fn check_platform(image_copy: ImageCopy<'_>, job: &Job, content: &Content)
 
 impl Copied {
     fn up_to_date(digest: Digest, warnings: Vec<String>) -> Self {
-        Self { was_up_to_date: true, ..Self::new(digest, None, Totals::default(), warnings) }
+        Self { was_up_to_date: true, ..Self::new(digest, None, &Totals::default(), warnings) }
     }
 
-    fn new(digest: Digest, replaced: Option<Digest>, totals: Totals, warnings: Vec<String>) -> Self {
-        Self {
+    fn new(digest: Digest, replaced: Option<Digest>, totals: &Totals, warnings: Vec<String>) -> Self {
+        let mut copied = Self {
             digest,
             was_up_to_date: false,
             replaced,
-            bytes: totals.sent.1,
-            sent: totals.sent.0,
-            mounted: totals.mounted.0,
-            mounted_bytes: totals.mounted.1,
-            skipped: totals.skipped.0,
-            skipped_bytes: totals.skipped.1,
+            bytes: 0,
+            sent: 0,
+            mounted: 0,
+            mounted_bytes: 0,
+            skipped: 0,
+            skipped_bytes: 0,
             warnings,
-        }
+        };
+        copied.count(totals);
+        copied
+    }
+
+    fn count(&mut self, totals: &Totals) {
+        (self.sent, self.bytes) = totals.sent;
+        (self.mounted, self.mounted_bytes) = totals.mounted;
+        (self.skipped, self.skipped_bytes) = totals.skipped;
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _};
 
-use super::apply::{put, put_top};
+use super::apply::{put, put_top, put_with_blobs};
 use super::blob::ImageCopy;
 use super::event::Event;
 use super::job::{Content, Job};
@@ -15,9 +15,9 @@ use super::{Action, Mirror, Planned, pulls};
 use crate::bugs::{self, Bug};
 use crate::client::{Client, tagged};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::lists;
-use crate::manifest::{Blob, Descriptor, Kind, Manifest, subject as subject_of};
+use crate::manifest::{Descriptor, Kind, Manifest, subject as subject_of};
 use crate::reference::Reference;
 use crate::size_limits;
 
@@ -340,15 +340,8 @@ impl<'a> Artifacts<'a> {
     }
 
     async fn copy_one(&mut self, manifest: &Manifest, target: &Reference) -> Result<(), Error> {
-        let image_copy = self.image_copy;
         self.anchor().await?;
-        let fail = |error| Error::of(image_copy.source, ErrorKind::Manifest(error));
-        if manifest.kind() == Kind::Image {
-            let image = manifest.image().map_err(fail)?;
-            let blobs: Vec<Blob> = image.blobs().into_iter().map(Blob::from).collect();
-            image_copy.place_blobs(&blobs).await?;
-        }
-        put(image_copy, target, manifest).await
+        put_with_blobs(self.image_copy, target, manifest).await.map(drop)
     }
 
     /// Puts the image by its digest, without its tag: not every registry accepts artifacts of a manifest that it does not have.

@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Blob, Descriptor};
 use crate::reference::Reference;
+use crate::resend::doubting;
 use crate::transfer::blob_upload::{self, MountAnswer, Opened, Opening, Placed};
 use crate::transfer::source::{Kept, Transfer};
 
@@ -39,23 +40,44 @@ pub(super) struct Totals {
     pub(super) sent: (usize, u64),
     pub(super) mounted: (usize, u64),
     pub(super) skipped: (usize, u64),
-    /// Those that the target only says it has.
-    pub(super) claimed: Vec<Blob>,
+    /// Those that the target only claims to have, and how they seemed to come there.
+    claimed: Vec<(Placed, Blob)>,
 }
 
 impl Totals {
     fn add(mut self, placed: Placed, blob: Blob) -> Self {
-        let (count, bytes) = match placed {
-            Placed::Sent => &mut self.sent,
-            Placed::Mounted => &mut self.mounted,
-            Placed::Skipped => &mut self.skipped,
-        };
+        let (count, bytes) = self.of(placed);
         *count += 1;
         *bytes = bytes.saturating_add(blob.size);
         if placed != Placed::Sent {
-            self.claimed.push(blob);
+            self.claimed.push((placed, blob));
         }
         self
+    }
+
+    fn of(&mut self, placed: Placed) -> &mut (usize, u64) {
+        match placed {
+            Placed::Sent => &mut self.sent,
+            Placed::Mounted => &mut self.mounted,
+            Placed::Skipped => &mut self.skipped,
+        }
+    }
+
+    /// Adds those of more blobs.
+    pub(super) fn extend(&mut self, more: Self) {
+        for (all, more) in [
+            (&mut self.sent, more.sent),
+            (&mut self.mounted, more.mounted),
+            (&mut self.skipped, more.skipped),
+        ] {
+            *all = (all.0 + more.0, all.1.saturating_add(more.1));
+        }
+        self.claimed.extend(more.claimed);
+    }
+
+    /// Whether the target claims to have any of them.
+    pub(super) fn has_claimed(&self) -> bool {
+        !self.claimed.is_empty()
     }
 }
 
@@ -80,10 +102,10 @@ pub async fn copy_blob(
     blob: &Descriptor,
 ) -> Result<u64, Error> {
     let connection = &mirror.client.connection;
-    if connection.retry(|| blobs::is_at_target(connection, to, blob.digest)).await? {
+    if connection.retry(|| blobs::need_not_be_sent(connection, to, blob.digest)).await? {
         return Ok(0);
     }
-    let opening = if from.registry() == to.registry() {
+    let opening = if from.registry() == to.registry() && !connection.doubts {
         Opening::Mount(from.repository().to_owned())
     } else {
         Opening::Absent
@@ -133,11 +155,27 @@ impl ImageCopy<'_> {
         add_all(Totals::default(), all).await
     }
 
-    /// Sends blobs that the target said it has and then did not have, if `opening` does not find them there.
-    pub(super) async fn send_claimed(&self, totals: Totals, opening: &Opening) -> Result<Totals, Error> {
-        let Totals { sent, claimed, .. } = totals;
-        let send = |blob: Blob| async move { Ok((self.bring(blob, opening).await?, blob)) };
-        add_all(Totals { sent, ..Totals::default() }, claimed.into_iter().map(send).collect()).await
+    /// Sends blobs that the target claimed to have and then missed, if `opening` does not find them there, and corrects the
+    /// counts.
+    pub(super) async fn send_claimed(&self, totals: &mut Totals, opening: &Opening) -> Result<(), Error> {
+        let Totals { sent, claimed, .. } = std::mem::take(totals);
+        *totals = Totals { sent, ..Totals::default() };
+        let send = |(seemed, blob): (Placed, Blob)| async move {
+            let Blob { digest, size } = blob;
+            let placed = self.bring(blob, opening).await?;
+            if placed == Placed::Sent {
+                self.mirror.events.tell(&Event::BlobDone { image: self.image, digest, size });
+            }
+            Ok((if placed == Placed::Sent { placed } else { seemed }, blob))
+        };
+        *totals = add_all(std::mem::take(totals), claimed.into_iter().map(send).collect()).await?;
+        Ok(())
+    }
+
+    /// [`Self::send_claimed`], all of them, although the target may still claim to have them.
+    pub(super) async fn send_all_claimed(&self, totals: &mut Totals) -> Result<(), Error> {
+        let client = doubting(self.client);
+        ImageCopy { client: &client, ..*self }.send_claimed(totals, &Opening::Absent).await
     }
 
     async fn place_and_note(&self, blob: Blob, is_there: Option<bool>) -> Result<(Placed, Blob), Error> {

@@ -126,10 +126,10 @@ pub(crate) async fn open(
     mount_answered: impl Fn(MountAnswer),
 ) -> Result<Opened, Error> {
     let (from, placed) = match opening {
-        Opening::Head if blobs::is_at_target(connection, target, blob.digest).await? => {
+        Opening::Head if blobs::need_not_be_sent(connection, target, blob.digest).await? => {
             return Ok(Opened::Placed(Placed::Skipped));
         }
-        Opening::Head | Opening::Absent => (None, Placed::Sent),
+        Opening::Head | Opening::Absent => (None, Placed::Skipped),
         Opening::Probe => (Some(target.repository()), Placed::Skipped),
         Opening::Mount(from) => (Some(from.as_str()), Placed::Mounted),
     };

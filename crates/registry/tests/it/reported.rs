@@ -13,14 +13,18 @@
 //! | redirects to an object store with an expired URL | [stargz-snapshotter#167](https://github.com/containerd/stargz-snapshotter/pull/167), [distribution#4175](https://github.com/distribution/distribution/issues/4175) |
 //! | refuses the referrers API, which it does not support | [regclient#389](https://github.com/regclient/regclient/pull/389) |
 
-use registry::mirror::{Job, Mirror, Platforms};
+use std::sync::Arc;
+
+use registry::mirror::{Job, Mapping as _, MemoryMapping, Mirror, Platforms};
 use registry::{Descriptor, Digest, ErrorKind, blobs, lists};
 
 use crate::artifacts;
 use crate::support::faults::Rule;
 use crate::support::images::{TestImage, bytes, image, index};
 use crate::support::odd::{ODD, answer, odd};
-use crate::support::{Auth, Fake, Fault, client, copied, copy, knowing, location, pair, profile, reply, run};
+use crate::support::{
+    Auth, Fake, Fault, client, copied, copy, copy_all, knowing, location, pair, profile, reply, run,
+};
 
 fn small() -> TestImage {
     image("a", &[bytes("l", 5_000)])
@@ -144,7 +148,15 @@ fn a_blob_reported_as_existing_and_then_missing_is_sent() {
             assert_eq!((copied.digest, copied.skipped, copied.mounted), (image.digest(), 0, 0));
             assert_eq!(target.broken_tag(), None);
             assert_eq!(source.log.count("GET blobs"), target.log.count("PUT uploads"));
+            assert_eq!(target.log.count("PUT uploads"), copied.sent);
         }
+        // Also if the first upload of a blob fails: the claim is not believed the second time.
+        let image = small();
+        let (source, target) = claiming(&image).await;
+        target.on(Rule::new("PUT", "/uploads/", Fault::status(503)));
+        let job = Job::new(source.name("r:1"), target.name("r:1"));
+        assert_eq!(copy(&Mirror::new(client()), job).await.unwrap().sent, 2);
+        assert_eq!(target.broken_tag(), None);
         // A blob that was sent is not sent again: it would not help.
         let image = small();
         let (source, target) = pair(&image).await;
@@ -168,6 +180,26 @@ fn a_mount_without_a_blob_is_followed_by_an_upload() {
         let job = Job::new(source.name("r:1"), target.name("r:1"));
         let copied = copy(&Mirror::new(client()).read_back(), job).await.unwrap();
         assert_eq!((copied.digest, target.broken_tag()), (image.digest(), None));
+        let bytes: u64 = image.blobs.iter().map(|blob| blob.len() as u64).sum();
+        assert_eq!((copied.sent, copied.bytes, copied.skipped, copied.mounted), (2, bytes, 0, 0));
+        // If only one of them is missing, the other one still counts as mounted.
+        let others = Digest::of(&image.blobs[1]).to_string();
+        let (source, target) = pair(&image).await;
+        target.quirks(|quirks| quirks.gullible = true);
+        target.store(|store| store.seed("s", "1", &image));
+        target.on(Rule::new(
+            "POST",
+            &others.replace(':', "%3A"),
+            reply(201, &[("location", "/v2/r/blobs/x")], ""),
+        ));
+        target.on(Rule::new("HEAD", &others, reply(200, &[], "")));
+        let jobs = ["s:1", "r:1"].map(|name| Job::new(source.name("r:1"), target.name(name)));
+        let mapping = Arc::new(MemoryMapping::default());
+        mapping.record_blobs(image.digest(), image.blobs.iter().map(|blob| Digest::of(blob)).collect());
+        let mirror = Mirror::new(client()).mapping(mapping).read_back();
+        let copied = copy_all(&mirror, jobs.to_vec()).await.remove(1).unwrap();
+        assert_eq!((copied.sent, copied.mounted, copied.skipped), (1, 1, 0));
+        assert_eq!(target.broken_tag(), None);
     });
 }
 
@@ -184,7 +216,23 @@ fn a_manifest_reported_as_existing_and_then_missing_is_put() {
             target.on(Rule::new("HEAD", &format!("/manifests/{digest}"), there).times(99));
         }
         let job = Job { platforms: Platforms::All, ..Job::new(source.name("r:1"), target.name("r:1")) };
-        assert_eq!(copy(&Mirror::new(client()), job).await.unwrap().digest, image.digest());
+        let copied = copy(&Mirror::new(client()), job).await.unwrap();
+        assert_eq!((copied.digest, copied.sent), (image.digest(), target.log.count("PUT uploads")));
+        assert!(copied.sent > 0);
+        assert_eq!(target.broken_tag(), None);
+    });
+}
+
+#[test]
+fn a_signature_whose_blob_is_reported_as_existing_and_then_missing_is_copied() {
+    run(async {
+        let signed = artifacts::signed();
+        let (source, target) = (signed.source().await, Fake::plain().await);
+        target.on(Rule::new("HEAD", "/blobs/", reply(200, &[], "")).times(999));
+        target.on(Rule::new("POST", "mount=", reply(201, &[("location", "/v2/r/blobs/x")], "")).times(999));
+        let copied = copy(&Mirror::new(client()), artifacts::job(&source, &target)).await.unwrap();
+        assert_eq!(copied.warnings, Vec::<String>::new());
+        assert_eq!(signed.lacking(&target, false), Vec::<String>::new());
         assert_eq!(target.broken_tag(), None);
     });
 }

@@ -7,7 +7,7 @@ use registry::{Digest, ErrorKind};
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, bytes};
-use crate::support::{Fake, Fault, TestImage, client, copied, copy_all, pair, run};
+use crate::support::{Fake, Fault, TestImage, client, copied, copy_all, pair, reply, run};
 
 /// An image of one layer, and that layer's digest.
 fn large() -> (TestImage, Digest) {
@@ -73,6 +73,13 @@ fn a_single_blob_is_copied_like_in_the_mirror() {
             (3, 1),
             "there, then mounted"
         );
+        // A target that claims to have it, and does not, gets it from a client that doubts that.
+        let claiming = Fake::plain().await;
+        claiming.on(Rule::new("HEAD", "/blobs/", reply(200, &[], "")).times(9));
+        let to = claiming.name("t");
+        assert_eq!(registry::mirror::copy_blob(&mirror, &from, &to, &blob).await.unwrap(), 0);
+        let doubting = Mirror::new(registry::resend::doubting(&client()));
+        assert_eq!(registry::mirror::copy_blob(&doubting, &from, &to, &blob).await.unwrap(), 500_000);
         // An upload to a target that accepts no bytes is ended.
         let deaf = Fake::plain().await;
         deaf.on(Rule::new("PUT", "/blobs/", Fault::Hang));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use registry::mirror::{differs, look_again};
-use registry::{Client, Descriptor, Digest, Manifest, Reference, blobs, lists};
+use registry::{Client, Descriptor, Digest, Manifest, Reference, lists, resend};
 use serde_json::Value;
 
 use crate::empty_blob::{ArtifactManifest, EMPTY, MANIFEST, empty};
@@ -48,11 +48,9 @@ impl Artifact {
 
     /// Pushes it to the repository of `image`, without a tag, and reads it back.
     pub(super) async fn push(&self, context: &Context, image: &Reference) -> Result<(), RuntimeError> {
-        let client = &context.client;
-        blobs::push_bytes(client, image, &empty(), EMPTY.to_vec()).await?;
-        blobs::push_bytes(client, image, &self.document, self.bytes.clone()).await?;
         let own = image.with_digest(self.manifest.digest());
-        client.put_manifest(&own, &self.manifest).await?;
+        let blobs = [(empty(), EMPTY.to_vec()), (self.document.clone(), self.bytes.clone())];
+        resend::push(&context.client, &own, &self.manifest, &blobs).await?;
         Ok(push::verify(context, &own, self.manifest.digest()).await?)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use registry::RetryPolicy;
 
 use super::*;
+use crate::push::Push;
 
 #[tokio::test]
 async fn an_artifact_visible_later_is_read_again_and_a_missing_one_is_an_error() {
@@ -20,8 +21,14 @@ async fn an_artifact_visible_later_is_read_again_and_a_missing_one_is_an_error()
         let (images, bases) = ([image], [BaseLayers::default()]);
         let (manifest, tag) = (&images[0].manifest, repository.with_tag("build").unwrap());
         let published: Result<(), RuntimeError> = async {
-            push::push(&context, &planned.name, &repository, &images, &bases).await?;
-            context.client.put_manifest(&tag, manifest).await?;
+            let push = Push {
+                context: &context,
+                runtime: &planned.name,
+                repository: &repository,
+                images: &images,
+                bases: &bases,
+            };
+            push.manifests(&tag, manifest, &mut push.blobs().await?).await?;
             push::verify(&context, &tag, manifest.digest()).await?;
             attach(&context, &planned, &repository, manifest, &images).await
         }

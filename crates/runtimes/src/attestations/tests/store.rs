@@ -18,6 +18,8 @@ pub(super) struct Store {
     pub(super) lists: bool,
     /// Whether it rejects manifests with a subject.
     pub(super) refuses: bool,
+    /// Whether it claims to have every blob, and then misses those that it does not have.
+    pub(super) claims: bool,
     /// For how many requests something is hidden after it was put.
     pub(super) late: usize,
     /// By name, how many of these requests are left.
@@ -48,8 +50,18 @@ impl Store {
                 blobs.insert(digest, body);
                 (StatusCode::CREATED, Vec::new())
             }
+            ("HEAD", "blobs") if self.claims => {
+                (StatusCode::OK, blobs.get(name).cloned().unwrap_or_default())
+            }
             ("HEAD" | "GET", "blobs") => found(blobs.get(name)),
             ("PUT", "manifests") => {
+                let manifest: Value = serde_json::from_slice(&body).unwrap();
+                let layers = manifest["layers"].as_array().into_iter().flatten();
+                let mut parts = layers.chain(manifest.get("config")).map(|part| part["digest"].as_str());
+                if self.claims && !parts.all(|digest| blobs.contains_key(digest.unwrap())) {
+                    let no = json!({ "errors": [{ "code": "MANIFEST_BLOB_UNKNOWN" }] });
+                    return (StatusCode::NOT_FOUND, no.to_string().into_bytes());
+                }
                 if self.refuses && serde_json::from_slice::<Value>(&body).unwrap()["subject"].is_object() {
                     return (StatusCode::METHOD_NOT_ALLOWED, Vec::new());
                 }
