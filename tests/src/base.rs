@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
-use crate::{Shelf, digest, get};
+use crate::{TestRepository, digest, get};
 
 /// docker's PATH for an image from scratch.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -116,7 +116,7 @@ impl Base {
         });
         let (host, name) = image.split_once('/').unwrap();
         let (repository, tag) = name.rsplit_once(':').unwrap();
-        let shelf = Shelf::new(host, repository);
+        let shelf = TestRepository::new(host, repository);
         let layers: Vec<Value> = layers.iter().map(|layer| shelf.blob(LAYER, layer)).collect();
         let image_config = shelf.blob(CONFIG, image_config.to_string().as_bytes());
         let manifest =
@@ -152,7 +152,7 @@ pub type File = (u32, Vec<u8>);
 pub fn files(image: &str) -> BTreeMap<String, File> {
     let (host, name) = image.split_once('/').unwrap();
     let (repository, tag) = name.rsplit_once(':').unwrap();
-    let manifest = Shelf::new(host, repository).read(tag).unwrap_or_else(|| panic!("no {image}"));
+    let manifest = TestRepository::new(host, repository).read(tag).unwrap_or_else(|| panic!("no {image}"));
     let mut files = BTreeMap::new();
     for layer in manifest["layers"].as_array().unwrap() {
         let wanted = layer["digest"].as_str().unwrap();

@@ -11,14 +11,14 @@ use crate::{command, engine, program, skip, text};
 
 /// A docker engine without network access, with its images in its own directory; it ends when dropped.
 #[derive(Debug)]
-pub struct EngineOfItsOwn {
+pub struct SeparateEngine {
     child: Child,
     dir: PathBuf,
     /// Removed with it.
     own: Option<TempDir>,
 }
 
-impl EngineOfItsOwn {
+impl SeparateEngine {
     /// Starts an engine in addition to the machine's own, or reports what is missing.
     pub fn start() -> Option<Self> {
         // A socket's path must be short.
@@ -88,7 +88,7 @@ impl EngineOfItsOwn {
     }
 }
 
-impl Drop for EngineOfItsOwn {
+impl Drop for SeparateEngine {
     fn drop(&mut self) {
         // On SIGTERM it removes its mounts.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);

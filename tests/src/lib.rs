@@ -10,6 +10,7 @@
     reason = "a harness of tests: whatever goes wrong here ends the test with its place"
 )]
 
+mod after_kill;
 mod authority;
 mod aws;
 mod background;
@@ -19,10 +20,10 @@ mod builders;
 mod container;
 mod emulator;
 mod engine;
+pub mod faulty_servers;
 mod gate;
 mod grid;
 mod http;
-mod killed;
 mod machine;
 mod project;
 mod recording;
@@ -38,9 +39,9 @@ mod slow_link;
 mod sources;
 mod terminal;
 mod traffic;
-pub mod trouble;
 mod world;
 
+pub use after_kill::{completes, orphans, wait_for_terraform};
 pub use authority::{Authority, request_head};
 pub use aws::Aws;
 pub use base::{Base, File, files};
@@ -48,13 +49,12 @@ pub use browser::Browser;
 pub use builders::{Builder, Engine};
 pub use container::{Container, LocalBuilds, engine};
 pub use emulator::Emulator;
-pub use engine::EngineOfItsOwn;
+pub use engine::SeparateEngine;
 pub use gate::{BOUND, Gate};
 pub use grid::{
     BUCKET, INIT, INTERRUPTED, STATE, STATE_ALIAS, TERRAFORM, checkout, set_as_cloudformation_does,
 };
 pub use http::{MANIFESTS, Response, get, request};
-pub use killed::{completes, orphans, settle};
 pub use machine::{Docker, Machine};
 pub use project::{DOCKERFILE, Project};
 pub use recording::Recording;
@@ -64,7 +64,7 @@ pub use released::{RELEASED, outside, outside_at_aws, released};
 pub use run::{Ended, Run, Running, write_cargo};
 pub use s3::S3;
 pub use saved::Saved;
-pub use signing::{CERTIFIED, KeyHolder, Shelf, Signature, Sigstore, of_rekor_2};
+pub use signing::{CERTIFIED, KeyHolder, Signature, Sigstore, TestRepository, of_rekor_2};
 pub use slow_link::SlowLink;
 pub use sources::{Images, REGISTRIES, Sources};
 pub use terminal::Terminal;

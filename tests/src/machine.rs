@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 use tempfile::TempDir;
 
 use crate::{
-    COMPLETE, EngineOfItsOwn, Run, cargo, command, program, programs, read, root, skip, target, text,
+    COMPLETE, Run, SeparateEngine, cargo, command, program, programs, read, root, skip, target, text,
 };
 
 /// The docker installation of a machine.
@@ -226,8 +226,8 @@ impl Machine {
     }
 
     /// An engine of this machine, in the other one's network and at an address that no client uses by default.
-    pub fn engine_elsewhere(&self) -> Option<EngineOfItsOwn> {
-        EngineOfItsOwn::at(&self.local().join("elsewhere"), Some(&self.pid))
+    pub fn engine_elsewhere(&self) -> Option<SeparateEngine> {
+        SeparateEngine::at(&self.local().join("elsewhere"), Some(&self.pid))
     }
 }
 

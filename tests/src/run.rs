@@ -81,7 +81,7 @@ impl Run {
 
     /// A user is present but types nothing.
     #[must_use]
-    pub fn thinking(mut self) -> Self {
+    pub fn idle_user(mut self) -> Self {
         self.thinking = true;
         self
     }

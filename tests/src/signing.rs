@@ -23,11 +23,11 @@ pub const CERTIFIED: i64 = 1_772_323_200;
 
 /// A repository of a registry on loopback.
 #[derive(Clone, Debug)]
-pub struct Shelf {
+pub struct TestRepository {
     url: String,
 }
 
-impl Shelf {
+impl TestRepository {
     /// `repository` at `host`.
     pub fn new(host: &str, repository: &str) -> Self {
         Self { url: format!("http://{host}/v2/{repository}") }

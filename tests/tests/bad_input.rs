@@ -259,7 +259,7 @@ fn only_the_answer_yes_changes_anything() {
 #[test]
 fn ctrl_c_at_the_question_changes_nothing() {
     let Some(world) = initialised(ONE) else { return };
-    let mut run = world.xtask("transfer-images").thinking().start();
+    let mut run = world.xtask("transfer-images").idle_user().start();
     run.wait_for("copy 1 image");
     run.signal(rustix::process::Signal::INT);
     let run = run.end();

@@ -1,6 +1,6 @@
 //! The plan shows an estimate of the duration if an earlier run on this machine was measured.
 
-use e2e::{DebianRegistry, Images, Run, Shelf, SlowLink, World, random};
+use e2e::{DebianRegistry, Images, Run, SlowLink, TestRepository, World, random};
 use serde_json::Value;
 
 const SIZE: usize = 1_500_000;
@@ -15,7 +15,7 @@ fn a_plan_has_an_estimate_after_an_earlier_run_on_this_machine() {
     else {
         return;
     };
-    let shelf = Shelf::new(source.host(), "team/x");
+    let shelf = TestRepository::new(source.host(), "team/x");
     let mut seed = 7;
     for tag in ["1", "2", "3"] {
         let layer: Vec<u8> = std::iter::repeat_with(|| random(&mut seed, 256) as u8).take(SIZE).collect();

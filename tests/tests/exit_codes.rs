@@ -26,7 +26,7 @@ fn at(world: &World, target: &str, line: &str) -> Run {
 }
 
 /// An address where no server listens: a port that was free a moment ago.
-fn nobody() -> String {
+fn closed_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
@@ -41,7 +41,7 @@ fn world() -> Option<(World, DebianRegistry)> {
 fn a_dry_run_with_keep_going_has_the_real_runs_exit_code() {
     let Some((mut world, target)) = world() else { return };
     let real = format!("http://{}/docker.io", world.sources.host);
-    world.sources.route("docker.io", format!("http://{}", nobody()));
+    world.sources.route("docker.io", format!("http://{}", closed_address()));
     let line = "transfer-images --keep-going --format json";
     let dry = at(&world, target.host(), line).arg("--dry-run").end();
     dry.failed(UPSTREAM, &["docker.io/curlimages/curl:7.85.0", "copy", "dry run: nothing was changed"]);
@@ -59,7 +59,7 @@ fn a_dry_run_with_keep_going_has_the_real_runs_exit_code() {
     assert_eq!((again.code, again.json()["changed"].as_bool()), (Some(UPSTREAM), Some(false)), "{again}");
 
     world.sources.route("docker.io", real);
-    let away = nobody();
+    let away = closed_address();
     let dry = at(&world, &away, line).arg("--dry-run").end();
     dry.failed(REGISTRY, &[&away, "dry run: nothing was changed"]);
     at(&world, target.host(), line).arg("--dry-run").ok();
@@ -100,7 +100,7 @@ fn an_image_that_was_not_compared_is_not_called_the_same() {
     let all = at(&world, target.host(), list).ok();
     assert_eq!((upstream(&all, 0), upstream(&all, 1)), ("same".into(), "same".into()), "{all}");
     assert!(!all.stderr.contains("warning"), "{all}");
-    world.sources.route("docker.io", format!("http://{}", nobody()));
+    world.sources.route("docker.io", format!("http://{}", closed_address()));
     let away = at(&world, target.host(), list).ok();
     assert_eq!((upstream(&away, 0), upstream(&away, 1)), ("unknown".into(), "same".into()), "{away}");
     let warning = "warning: docker.io does not answer (";
@@ -129,7 +129,7 @@ fn lock_check_distinguishes_a_moved_tag_from_no_answer() {
     moved.failed(CONFIG, &["images.lock is not what upstream has", "lock --update"]);
     assert!(moved.stdout.contains("~ docker.io/curlimages/curl:7.85.0"), "{moved}");
 
-    world.sources.route("docker.io", format!("http://{}", nobody()));
+    world.sources.route("docker.io", format!("http://{}", closed_address()));
     let silent = world.sourced().args("lock --check").end();
     silent.failed(UPSTREAM, &["docker.io/curlimages/curl:7.85.0 cannot be resolved"]);
     assert!(!silent.stderr.contains("is not what upstream has"), "{silent}");
@@ -188,7 +188,7 @@ fn doctor_ends_with_the_code_of_the_first_problem_and_fits_a_terminal() {
     for left_out in ["terraform", "credentials", "ECR", "state bucket"] {
         assert!(!looked_at.iter().any(|subject| subject == left_out), "{run}");
     }
-    let away = nobody();
+    let away = closed_address();
     let run = at(&world, &away, "doctor --format json").end();
     let all = run.json()["checks"].clone();
     let check = all.as_array().unwrap().iter().find(|check| check["subject"] == away.as_str()).unwrap();

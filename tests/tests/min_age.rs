@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use e2e::{DebianRegistry, Images, Run, Shelf, World, digest, docker};
+use e2e::{DebianRegistry, Images, Run, TestRepository, World, digest, docker};
 use serde_json::{Value, json};
 
 const CONFIGURATION: i32 = 3;
@@ -42,12 +42,12 @@ impl Place {
         self.world.write("grid/images.toml", &format!("schema_version = 1\n{list}\n"));
     }
 
-    fn shelf(&self) -> Shelf {
-        Shelf::new(self.source.host(), "team/x")
+    fn shelf(&self) -> TestRepository {
+        TestRepository::new(self.source.host(), "team/x")
     }
 
     /// The image that a tag has at the target.
-    fn stands(&self, repository: &str, tag: &str) -> Option<Vec<u8>> {
+    fn manifest(&self, repository: &str, tag: &str) -> Option<Vec<u8>> {
         let accept = ("accept", "application/vnd.oci.image.manifest.v1+json");
         let url = format!("http://{}/v2/{repository}/manifests/{tag}", self.target.host());
         let found = e2e::request("GET", &url, &[accept], b"");
@@ -137,8 +137,8 @@ fn an_image_is_locked_and_copied_after_three_days_and_the_older_one_is_used_unti
     place.transfer("").ok();
     let listed = place.run(&format!("list-images --registry {}", place.target.host())).ok();
     assert!(!listed.to_string().contains(" waits until "), "{listed}");
-    let standing = place.stands("img", "1").unwrap();
-    assert_eq!(digest(&standing), one);
+    let copied = place.manifest("img", "1").unwrap();
+    assert_eq!(digest(&copied), one);
 
     // A newer one: the older one is still used, also with --locked and by `watch`.
     let two = named(&shelf.image(Some("1"), b"two"));
@@ -166,7 +166,7 @@ fn an_image_is_locked_and_copied_after_three_days_and_the_older_one_is_used_unti
         (&watch["waiting"][0]["digest"], &watch["waiting"][0]["using"]),
         (&two.as_str().into(), &one.as_str().into())
     );
-    assert_eq!(place.stands("img", "1").unwrap(), standing);
+    assert_eq!(place.manifest("img", "1").unwrap(), copied);
 
     // It was replaced before it was old enough, and was never copied anywhere.
     shelf.image(Some("1"), b"one");
@@ -207,11 +207,11 @@ fn an_urgent_fix_is_allowed_by_name_and_recorded_in_the_lock() {
     let ended = place.transfer("--keep-going").end().with_code(REFUSED);
     assert!(ended.stderr.contains(&format!("{two} is too new")), "{ended}");
     assert!(!ended.stderr.contains(&format!("{one} is too new")), "{ended}");
-    assert_eq!(digest(&place.stands("img", "1").unwrap()), one);
-    assert_eq!(place.stands("other", "2"), None);
+    assert_eq!(digest(&place.manifest("img", "1").unwrap()), one);
+    assert_eq!(place.manifest("other", "2"), None);
     let watch = place.run(&format!("watch --allow-fresh other --registry {}", place.target.host()));
     watch.end().with_code(CHANGED);
-    assert_eq!(digest(&place.stands("other", "2").unwrap()), two);
+    assert_eq!(digest(&place.manifest("other", "2").unwrap()), two);
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn only_old_enough_images_are_imported_through_an_air_gap() {
     place.seen(LONG_AGO);
     place.run("lock").ok();
     import("").ok();
-    assert_eq!(digest(&place.stands("img", "1").unwrap()), one);
+    assert_eq!(digest(&place.manifest("img", "1").unwrap()), one);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every kind of resource that the module creates: if a run is killed after AWS has created one, before terraform could write it to
 //! the state, everything can still be destroyed.
 
-use e2e::{BOUND, INIT, World, completes, settle};
+use e2e::{BOUND, INIT, World, completes, wait_for_terraform};
 use grid::ResourceKind;
 use rustix::process::Signal;
 
@@ -34,7 +34,7 @@ fn a_run_killed_at_any_kind_of_resource_can_be_destroyed() {
         aws.emulator.quirks(&[]);
         let said = format!("{kind:?}: {}", run.end_within(BOUND));
         assert!(held.is_some(), "nothing is made of it: {said}");
-        settle(pid, &said);
+        wait_for_terraform(pid, &said);
         assert!(!aws.emulator.resources()[kind.name()].is_empty(), "{said}");
         let destroyed = completes(&world, "auto-destroy-images", true, &said);
         assert_eq!(aws.emulator.resources(), before, "{said}\n{destroyed}");

@@ -21,7 +21,7 @@ const B: &str = "TAG=b --state-key .terraform/b.tfstate";
 const FOREIGN: [&str; 3] = ["curl", "team/app", "ecr-public/team"];
 
 /// The resources of other users.
-fn settle(aws: &Aws) {
+fn add_foreign_resources(aws: &Aws) {
     let key = aws.kms("CreateKey", &json!({ "Description": "team" }))["KeyMetadata"].clone();
     aws.kms("CreateAlias", &json!({ "AliasName": "alias/ecr/team-htc", "TargetKeyId": key["KeyId"] }));
     for name in FOREIGN {
@@ -81,7 +81,7 @@ fn two_lives(ahead: &str) {
     world.xtask(&format!("init-images --create-state-bucket {A}")).ok();
     let aws = world.aws();
     aws.emulator.quirks(&[&format!("clock={ahead}")]);
-    settle(&aws);
+    add_foreign_resources(&aws);
     let before = foreign(&aws);
     let run = |command: &str, grid: &str| {
         let ended = world.xtask(&format!("{command} {grid}")).ok();

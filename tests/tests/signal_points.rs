@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::{
     BOUND, Gate, INIT, INTERRUPTED, Running, World, completes, orphans, programs, random, rounds, say, seed,
-    settle,
+    wait_for_terraform,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -200,7 +200,7 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
             assert!(aws.s3.lock("tflock").is_none(), "the lock stays: {said}");
         }
     }
-    settle(pid, &said);
+    wait_for_terraform(pid, &said);
     let lenient = killed || group && signal == Signal::TERM;
     if phase == Phase::Init {
         completes(&world, INIT, lenient, &said);
@@ -318,7 +318,7 @@ fn a_second_ctrl_c_ends_terraform_and_the_next_run_recovers_its_resources() {
     ended.failed(INTERRUPTED, &["terraform was killed before it finished", "hint: run the command again"]);
     let aws = world.aws();
     aws.emulator.quirks(&[]);
-    settle(pid, &ended.to_string());
+    wait_for_terraform(pid, &ended.to_string());
     let lost = orphans(&aws);
     assert!(!lost.is_empty(), "{ended}");
     let next = completes(&world, TRANSFER, true, &ended.to_string());

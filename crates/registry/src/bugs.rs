@@ -64,7 +64,7 @@ static PUT_IN: AtomicUsize = AtomicUsize::new(0);
 
 /// Switches a bug on in the whole process, or all off.
 #[cfg(feature = "bugs")]
-pub fn put_in(bug: Option<Bug>) {
+pub fn inject(bug: Option<Bug>) {
     PUT_IN.store(bug.map_or(0, |bug| bug as usize + 1), Ordering::SeqCst);
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::trouble::{answering, answering_status, deny_names, silent, without_names};
+use e2e::faulty_servers::{answering, answering_status, deny_names, silent_server, without_names};
 use e2e::{DebianRegistry, Run, World};
 
 use super::{IMAGES, at, reads, reads_at, reads_whole, with_keys, world};
@@ -65,7 +65,7 @@ fn a_registry_that_never_answers_or_is_always_busy_is_an_error() {
         return;
     }
     let Some((mut world, registry)) = two() else { return };
-    let (busy, silent) = (answering_status("429 Too Many Requests", "retry-after: 30\r\n"), silent());
+    let (busy, silent) = (answering_status("429 Too Many Requests", "retry-after: 30\r\n"), silent_server());
     let mut runs = Vec::new();
     for (name, host, only) in
         [("upstream-always-busy", busy, "--only curl"), ("upstream-never-answers", silent, "")]

@@ -48,7 +48,7 @@ fn ctrl_c_reports_what_is_done_and_what_is_not() {
 
     let gate = Gate::before(&world.sources.host, |_| false);
     ghcr(&mut world, &gate);
-    let mut run = at(&world, registry.host(), "transfer-images").thinking().start();
+    let mut run = at(&world, registry.host(), "transfer-images").idle_user().start();
     run.wait_for("copy 1 image");
     reads(&world, "interrupted-at-the-question", &interrupted(run));
 }

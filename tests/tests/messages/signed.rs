@@ -1,6 +1,6 @@
 //! Images that are not signed as images.toml requires.
 
-use e2e::{DebianRegistry, Images, KeyHolder, Shelf, Sigstore, World, of_rekor_2};
+use e2e::{DebianRegistry, Images, KeyHolder, Sigstore, TestRepository, World, of_rekor_2};
 use serde_json::{Value, json};
 
 use super::{TRANSFER, reads_at};
@@ -9,7 +9,7 @@ use super::{TRANSFER, reads_at};
 fn an_image_without_the_required_signature() {
     let Some(world) = World::new(Images::Small) else { return };
     let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
-    let shelf = Shelf::new(source.host(), "team/x");
+    let shelf = TestRepository::new(source.host(), "team/x");
     let image = shelf.image(Some("1"), b"one");
     let image = image["digest"].as_str().unwrap();
     let (holder, sigstore) = (KeyHolder::new(), Sigstore::new());
@@ -51,7 +51,7 @@ fn an_image_without_the_required_signature() {
 fn an_image_with_an_invalid_bundle() {
     let Some(world) = World::new(Images::Small) else { return };
     let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
-    let (shelf, host) = (Shelf::new(source.host(), "team/x"), source.host());
+    let (shelf, host) = (TestRepository::new(source.host(), "team/x"), source.host());
     let image = shelf.image(Some("1"), b"one");
     let (bundle, root, job) = of_rekor_2();
     world.write("root.json", &root);

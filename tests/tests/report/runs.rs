@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use e2e::{DebianRegistry, Gate, INIT, INTERRUPTED, Images, KeyHolder, Project, Run, Shelf, World};
+use e2e::{DebianRegistry, Gate, INIT, INTERRUPTED, Images, KeyHolder, Project, Run, TestRepository, World};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -202,7 +202,7 @@ fn an_images_signer_is_shown_and_a_hostile_name_is_escaped() {
     else {
         return;
     };
-    let (shelf, holder) = (Shelf::new(source.host(), "team/x"), KeyHolder::new());
+    let (shelf, holder) = (TestRepository::new(source.host(), "team/x"), KeyHolder::new());
     let image = shelf.image(Some("1"), b"one");
     let digest = image["digest"].as_str().unwrap();
     shelf.tag(digest, &holder.sign(digest));
@@ -232,7 +232,7 @@ fn an_images_signer_is_shown_and_a_hostile_name_is_escaped() {
     assert!(!page.contains("<script"), "{page}");
 
     // As at a registry that reads the tag as the digest in it: the result is the image itself, not a signature.
-    let shelf = Shelf::new(target.host(), "img");
+    let shelf = TestRepository::new(target.host(), "img");
     let itself =
         shelf.manifest(Some(&format!("{}.sig", digest.replace(':', "-"))), &shelf.read("1").unwrap());
     assert_eq!(itself["digest"], image["digest"]);

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::{Arc, Mutex};
 
 use e2e::{
-    Base, Builder, EngineOfItsOwn, Gate, Images, Project, World, docker, engine, get, programs, read,
+    Base, Builder, Gate, Images, Project, SeparateEngine, World, docker, engine, get, programs, read,
     request, root, text,
 };
 use serde_json::{Value, json};
@@ -196,7 +196,7 @@ fn a_second_machine_with_an_empty_engine_neither_builds_nor_pushes(builder: Buil
     }
     let Some(project) = Project::with(builder) else { return };
     let world = &project.world;
-    let Some(second) = EngineOfItsOwn::start() else { return };
+    let Some(second) = SeparateEngine::start() else { return };
     let module = "deployment/image_repository/terraform";
     symlink(root().join(module), world.path("project").join(module)).unwrap();
     // Another machine: only images.toml, the sources and the account are the same.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use e2e::{KeyHolder, Shelf};
+use e2e::{KeyHolder, TestRepository};
 use serde_json::Value;
 
 use super::{Place, REFUSED, named};
@@ -39,7 +39,7 @@ fn only_signed_or_locked_images_are_imported_through_an_air_gap() {
     std::fs::remove_dir_all(place.world.path("target")).unwrap();
     import().ok();
     let signature = format!("{}.sig", named(&image).replace(':', "-"));
-    assert!(Shelf::new(place.target.host(), "img").read(&signature).is_some());
+    assert!(TestRepository::new(place.target.host(), "img").read(&signature).is_some());
     assert_eq!(place.others.load(Ordering::SeqCst), 0, "somebody else was asked");
 }
 
@@ -93,7 +93,7 @@ fn a_files_signatures_are_verified_at_import() {
 
     place.file("cosign.pub", &holder.public());
     import().ok();
-    assert!(Shelf::new(place.target.host(), "bundled").read(&bundle).is_some());
+    assert!(TestRepository::new(place.target.host(), "bundled").read(&bundle).is_some());
     let listed =
         place.run(&format!("list-images --format json --registry {}", place.target.host())).ok().json();
     for image in listed["images"].as_array().unwrap().iter().filter(|image| image["repository"] != "lambda") {

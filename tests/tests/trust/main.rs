@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use e2e::{DebianRegistry, Gate, Images, KeyHolder, Run, Shelf, Sigstore, World, of_rekor_2};
+use e2e::{DebianRegistry, Gate, Images, KeyHolder, Run, Sigstore, TestRepository, World, of_rekor_2};
 use serde_json::Value;
 
 const JOB: &str = "https://ci.example/job.yml@refs/tags/v1";
@@ -46,8 +46,8 @@ impl Place {
         Some(Self { world, source, target: DebianRegistry::start()?, others, proxy })
     }
 
-    fn shelf(&self) -> Shelf {
-        Shelf::new(self.source.host(), "team/x")
+    fn shelf(&self) -> TestRepository {
+        TestRepository::new(self.source.host(), "team/x")
     }
 
     /// Writes images.toml: the image `team/x:1` of the source, and this rule for all images there.
@@ -131,7 +131,7 @@ fn a_layer_changed_by_its_registry_is_never_copied() {
     let other = e2e::digest(b"layer two");
     assert!(ended.stderr.contains(&format!("the content has digest {other}, not {layer}")), "{ended}");
     assert!(!place.target.blob(&layer).exists() && !place.target.blob(&other).exists());
-    assert!(Shelf::new(place.target.host(), "img").read("1").is_none());
+    assert!(TestRepository::new(place.target.host(), "img").read("1").is_none());
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_signed_image_is_copied_with_its_signature_and_verified_once() {
     for image in report["images"].as_array().unwrap() {
         assert_eq!(image["signed_by"], "cosign.pub", "{report}");
     }
-    let at = |repository: &str| Shelf::new(place.target.host(), repository);
+    let at = |repository: &str| TestRepository::new(place.target.host(), repository);
     assert!(at("tagged").read(&format!("{}.sig", named(&one).replace(':', "-"))).is_some());
     assert!(at("bundled").read(&bundle).is_some());
     assert!(at("bundled").read(&named(&two).replace(':', "-")).is_some());
@@ -307,7 +307,7 @@ fn a_cosign_3_bundle_is_verified_by_its_timestamp_without_other_servers() {
     let found = shelf.attach(&image, &bundle);
     let ended = place.transfer("--format json").ok().json();
     assert_eq!(ended["images"][0]["signed_by"], job, "{ended}");
-    assert!(Shelf::new(place.target.host(), "img").read(&found).is_some());
+    assert!(TestRepository::new(place.target.host(), "img").read(&found).is_some());
     // The same for another image.
     shelf.attach(&shelf.image(Some("1"), b"two"), &bundle);
     let refused = place.transfer("").end().with_code(REFUSED);

@@ -275,9 +275,9 @@ fn any_fault_ends_in_a_complete_copy_or_a_named_error() {
 #[cfg(feature = "bugs")]
 #[test]
 fn control_rounds_without_verification_fail() {
-    registry::bugs::put_in(Some(registry::bugs::Bug::Unverified));
+    registry::bugs::inject(Some(registry::bugs::Bug::Unverified));
     let results = rounds(&["corrupt reply"], 40, base_seed());
-    registry::bugs::put_in(None);
+    registry::bugs::inject(None);
     let told: Vec<&String> = results.iter().filter_map(|(_, _, result)| result.as_ref().err()).collect();
     println!("{} of {} rounds were told from good ones: {:?}", told.len(), results.len(), told.first());
     assert!(!told.is_empty());

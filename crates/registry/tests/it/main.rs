@@ -8,6 +8,7 @@
 )]
 
 mod addresses;
+mod ambiguous_manifests;
 mod artifacts;
 mod artifacts_later;
 mod auth;
@@ -16,20 +17,19 @@ mod challenges;
 mod check;
 mod client;
 mod copying;
-mod counted;
+mod counted_pulls;
 mod cross_check;
 mod faults;
-mod giving_up;
+mod invalid_http;
 mod memory;
-mod moved;
-mod odd_answers;
+mod misleading_replies;
+mod moved_tags;
+mod other_registries;
 mod pace;
 mod parsers;
 mod quirks;
 mod reported;
 mod shared_blobs;
-mod strangers;
 mod support;
+mod time_limits;
 mod transfers;
-mod unreadable;
-mod unsaid;

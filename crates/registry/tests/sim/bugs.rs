@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use registry::bugs::{Bug, put_in};
+use registry::bugs::{Bug, inject};
 
 use crate::{Counts, alone, search};
 
@@ -15,10 +15,10 @@ fn control_each_injected_bug_is_found() {
     let mut missed = Vec::new();
     println!("| bug | runs until found | seconds | found by |\n|---|---|---|---|");
     for bug in Bug::ALL {
-        put_in(Some(bug));
+        inject(Some(bug));
         let (began, mut counts) = (Instant::now(), Counts::default());
         let found = search(1, SEEDS, &mut counts);
-        put_in(None);
+        inject(None);
         match found {
             Err(failure) => {
                 let seconds = began.elapsed().as_secs_f64();

@@ -61,12 +61,12 @@ pub async fn compile(selection: &[String], printer: &Printer) -> anyhow::Result<
 
 /// The programs that take minutes, longest first. Without measurements, in a new clone, one of them could run last and alone.
 const LONG: [&str; 8] = [
-    "tests/tests/whole.rs",
+    "tests/tests/full_run.rs",
     "tests/tests/runtimes/main.rs",
     "tests/tests/fresh_machine.rs",
     "crates/runtimes/src/lib.rs",
     "tests/tests/build_content.rs",
-    "tests/tests/silence.rs",
+    "tests/tests/no_silent_waits.rs",
     "tests/tests/iam_policy.rs",
     "tests/tests/equal_digests.rs",
 ];
@@ -257,7 +257,7 @@ mod tests {
     fn a_program_is_named_after_its_source_file() {
         let program =
             |source: &str| TestProgram { source: source.into(), package: "/w/x".into(), path: "/t/x".into() };
-        assert_eq!(name(Path::new("/w"), &program("/w/tests/tests/whole.rs")), "tests/tests/whole.rs");
+        assert_eq!(name(Path::new("/w"), &program("/w/tests/tests/full_run.rs")), "tests/tests/full_run.rs");
         assert_eq!(name(Path::new("/w"), &program("/v/x.rs")), "/v/x.rs");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use e2e::trouble::{answering_status, heard, serve, silent, without_names};
+use e2e::faulty_servers::{answering_status, read_head, serve, silent_server, without_names};
 use e2e::{BUCKET, DebianRegistry, Gate, INIT, Images, Run, STATE, World};
 use rustix::process::Signal;
 use serde_json::json;
@@ -42,7 +42,7 @@ fn unanswered(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> String {
 /// A registry's answers, one byte every half second.
 fn dripping() -> String {
     serve(|mut client| {
-        if !heard(&mut client) {
+        if !read_head(&mut client) {
             return;
         }
         for byte in b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n"
@@ -69,10 +69,12 @@ struct Trouble {
 
 fn troubles(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> Vec<Trouble> {
     let plain = |name, host: String| Trouble { name, url: format!("http://{host}"), variables: Vec::new() };
-    let token =
-        format!("www-authenticate: Bearer realm=\"http://{}/token\",service=\"registry\"\r\n", silent());
+    let token = format!(
+        "www-authenticate: Bearer realm=\"http://{}/token\",service=\"registry\"\r\n",
+        silent_server()
+    );
     let cut = serve(|mut client| {
-        if heard(&mut client) {
+        if read_head(&mut client) {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.oci.image.manifest.v1+json\r\n\
                         content-length: 1000\r\n\r\n{\"schemaVersion\"";
             let _ = client.write_all(head.as_bytes());
@@ -80,7 +82,7 @@ fn troubles(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> Vec<Trouble> {
     });
     vec![
         plain("a connection that does not come about", unanswered(kept)),
-        plain("a server that says nothing", silent()),
+        plain("a server that says nothing", silent_server()),
         plain("a server that drips", dripping()),
         plain(
             "a server that wants to be left alone",
@@ -91,13 +93,13 @@ fn troubles(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> Vec<Trouble> {
         plain("a name that nobody knows", "registry.invalid:5000".to_owned()),
         Trouble {
             name: "no TLS where TLS should be",
-            url: format!("https://{}", silent()),
+            url: format!("https://{}", silent_server()),
             variables: Vec::new(),
         },
         Trouble {
             name: "a proxy that says nothing",
             url: "https://registry.example".to_owned(),
-            variables: vec![("HTTPS_PROXY", format!("http://{}", silent()))],
+            variables: vec![("HTTPS_PROXY", format!("http://{}", silent_server()))],
         },
         plain("a token service that says nothing", answering_status("401 Unauthorized", &token)),
     ]
@@ -244,7 +246,7 @@ fn no_command_is_silent_while_aws_does_not_answer() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let lag = Lag::watch();
-    let (silent, dripping) = (silent(), dripping());
+    let (silent, dripping) = (silent_server(), dripping());
     let mut runs = Vec::new();
     for (name, service, host) in [
         ("STS that says nothing", "AWS_ENDPOINT_URL_STS", &silent),
@@ -376,7 +378,7 @@ fn every_wait_is_reported_with_its_cause_and_longest_time() {
     let _alone = alone();
     let Some(mut world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
-    let silent = silent();
+    let silent = silent_server();
     world.sources.route("docker.io", format!("http://{silent}"));
     let empty = answering_status("404 Not Found", "");
     let mut run = world.sourced().arg("--registry").arg(&empty).args("transfer-images --dry-run").start();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{Aws, BUCKET, Ended, STATE, TERRAFORM, World};
 
 /// Waits until the terraform of a killed run has ended, and ends the provider that it may leave running.
-pub fn settle(group: u32, said: &str) {
+pub fn wait_for_terraform(group: u32, said: &str) {
     let works = |stat: String| {
         let Some((name, rest)) = stat.rsplit_once(") ") else { return false };
         let fields: Vec<&str> = rest.split(' ').collect();

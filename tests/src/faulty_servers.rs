@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::{World, built, command, skip};
 
 /// An address where no server listens: a port that was free a moment ago.
-pub fn nobody() -> String {
+pub fn closed_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
@@ -26,7 +26,7 @@ pub fn serve(answer: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
 }
 
 /// Reads a request's head; false at the end of the connection.
-pub fn heard(client: &mut TcpStream) -> bool {
+pub fn read_head(client: &mut TcpStream) -> bool {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -41,7 +41,7 @@ pub fn heard(client: &mut TcpStream) -> bool {
 /// A server that sends this answer to each request; returns its address.
 pub fn answering(answer: impl Into<String>) -> String {
     let answer = answer.into();
-    serve(move |mut client| while heard(&mut client) && client.write_all(answer.as_bytes()).is_ok() {})
+    serve(move |mut client| while read_head(&mut client) && client.write_all(answer.as_bytes()).is_ok() {})
 }
 
 /// A server that answers each request with this status and these headers, each with its line end; returns its address.
@@ -50,7 +50,7 @@ pub fn answering_status(line: &str, headers: &str) -> String {
 }
 
 /// A server that accepts connections and never answers; returns its address.
-pub fn silent() -> String {
+pub fn silent_server() -> String {
     serve(|mut client| {
         let _ = std::io::copy(&mut client, &mut std::io::sink());
     })
