@@ -1,4 +1,4 @@
-//! The credentials in the text of docker's config.json.
+//! The credentials in the text of docker's config.json or podman's auth.json, and which of them is for a server.
 
 use std::collections::BTreeMap;
 

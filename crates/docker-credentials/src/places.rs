@@ -1,4 +1,4 @@
-//! The places where logins are searched for.
+//! Where logins are searched for, and in which order: `DOCKER_AUTH_CONFIG`, docker's config.json, podman's auth.json.
 
 use std::path::{Path, PathBuf};
 

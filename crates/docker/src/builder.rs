@@ -1,4 +1,5 @@
-//! Selects a build's builder and follows the build.
+//! Selects a build's builder and follows the build. The differences between the clients (docker, podman, finch, nerdctl) are where
+//! their `Kind` is matched: here, in `args.rs` and in `store.rs`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

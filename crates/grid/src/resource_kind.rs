@@ -1,4 +1,5 @@
-//! The kinds of resources in the terraform module, with all facts about each.
+//! The kinds of resources in the terraform module, with all facts about each. docs/iam-policy.json is written from the permissions
+//! here.
 //!
 //! Each fact is one exhaustive `match`, so a new kind compiles only with all of them. A test checks that the module has no other
 //! kinds.

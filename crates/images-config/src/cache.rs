@@ -224,7 +224,7 @@ impl Mapping for Cache {
             return;
         }
         state.save();
-        if let Err(why) = state.journal.tidy() {
+        if let Err(why) = state.journal.compact() {
             tracing::debug!("the cache of earlier runs cannot be compacted: {why}");
         }
     }

@@ -1,4 +1,5 @@
 //! One transfer by several processes: resources once, a lease per shard, and a report that the last shard combines.
+//! Which shard an image or a runtime belongs to: `crates/aws/src/shard.rs`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Copies an image's blobs to its repository, each by the cheapest way.
+//! Copies an image's blobs to its repository, each by the cheapest way. Their bytes are verified in `transfer/source.rs`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

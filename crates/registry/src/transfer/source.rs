@@ -1,4 +1,4 @@
-//! A blob's bytes from its source: hashed, counted, and resumed after a broken connection.
+//! A blob's bytes from its source: hashed, counted, compared with its digest, and resumed after a broken connection.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};

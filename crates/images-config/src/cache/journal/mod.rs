@@ -152,7 +152,7 @@ impl Journal {
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub(super) fn tidy(&mut self) -> io::Result<()> {
+    pub(super) fn compact(&mut self) -> io::Result<()> {
         let length = std::fs::metadata(&self.path).map_or(0, |data| data.len());
         let loose = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(self.sorted.len());
         if loose < LOOSE.max(self.sorted.len() / 4) {

@@ -19,7 +19,7 @@ fn fill(path: &Path, range: std::ops::Range<usize>, today: u32) {
         assert!(journal.put(Kind::TargetDigest, &key(number), format!("value-{number}-{}", "x".repeat(60))));
     }
     journal.append().unwrap();
-    journal.tidy().unwrap();
+    journal.compact().unwrap();
 }
 
 fn has(path: &Path, number: usize, today: u32) -> bool {
@@ -124,11 +124,11 @@ fn simultaneous_runs_lose_nothing_even_while_one_sorts() {
                     );
                     if number % 50 == 0 {
                         journal.append().unwrap();
-                        journal.tidy().unwrap();
+                        journal.compact().unwrap();
                     }
                 }
                 journal.append().unwrap();
-                journal.tidy().unwrap();
+                journal.compact().unwrap();
             });
         }
     });
