@@ -52,7 +52,7 @@ impl Target {
         }
         let (host, prefix) = registry.split_once('/').unwrap_or((registry, ""));
         let prefix = if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
-        let target = Self { host: host.to_owned(), prefix, account: None, token: None };
+        let target = Self { host: registry::registry_name(host), prefix, account: None, token: None };
         target
             .repository("probe")
             .with_context(|| format!("--registry {registry:?} is not HOST[/PREFIX]"))

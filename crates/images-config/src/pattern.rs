@@ -1,6 +1,6 @@
 //! Patterns of sources, in `[trust]` and `[min_age]`: a repository, or a prefix of its full name followed by `*`.
 
-use registry::Reference;
+use registry::{Reference, registry_name};
 
 use crate::names;
 use crate::reader::Entry;
@@ -52,8 +52,7 @@ impl Pattern {
         if let Some(host) =
             begin.strip_suffix('/').filter(|host| !exact && names::registry_host(host).is_ok())
         {
-            let host = if host == "index.docker.io" { "docker.io" } else { host };
-            return Some(Self::new(format!("{host}/"), false));
+            return Some(Self::new(format!("{}/", registry_name(host)), false));
         }
         let name = if exact { begin.to_owned() } else { format!("{begin}{ANY}") };
         match name.parse::<Reference>() {

@@ -98,7 +98,7 @@ pub fn upstream_option(text: &str) -> Result<(String, String), String> {
         Ok((host, url))
     });
     let (host, url) = checked.map_err(|why| without_logins(&why))?;
-    Ok((host.to_owned(), url.trim_end_matches('/').to_owned()))
+    Ok((registry::registry_name(host), url.trim_end_matches('/').to_owned()))
 }
 
 /// Reports keys with a dot but without quotes: TOML reads `python3.8 = "x"` as the table `python3` with the key `8`. `fields` are

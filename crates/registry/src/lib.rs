@@ -42,4 +42,4 @@ pub use manifest::{
 pub use net::http::{Body, Http, Lookup, Proxies, Request, Response, Transport};
 pub use platform::{Platform, PlatformError};
 pub use profile::{Mounts, Profile, Quotas};
-pub use reference::{DOCKER_HUB, MAX_TAG, Reference, ReferenceError};
+pub use reference::{DOCKER_HUB, MAX_TAG, Reference, ReferenceError, registry_name};

@@ -54,12 +54,9 @@ impl Reference {
     /// # Errors
     /// When one of them breaks the grammar.
     pub fn new(registry: &str, repository: &str) -> Result<Self, ReferenceError> {
-        let registry = match registry {
-            "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
-            other => other,
-        };
-        if !is_registry(registry) {
-            return Err(ReferenceError::Registry(excerpt(registry)));
+        let registry = registry_name(registry);
+        if !is_registry(&registry) {
+            return Err(ReferenceError::Registry(excerpt(&registry)));
         }
         let repository = match repository.contains('/') || registry != DOCKER_HUB {
             true => repository.to_owned(),
@@ -68,7 +65,7 @@ impl Reference {
         if !is_repository(&repository) {
             return Err(ReferenceError::Repository(excerpt(&repository)));
         }
-        Ok(Self { registry: registry.to_owned(), repository, tag: None, digest: None })
+        Ok(Self { registry, repository, tag: None, digest: None })
     }
 
     /// The same repository with `tag` and no digest.
@@ -153,6 +150,18 @@ impl FromStr for Reference {
             None => reference,
         };
         Ok(Self { digest, ..reference })
+    }
+}
+
+/// The one spelling of a registry's name: hosts are compared without regard to case, and Docker Hub has one name. A single word
+/// stays as it is, because in an image's name only its capitals say that it is a host.
+pub fn registry_name(host: &str) -> String {
+    let lower = host.to_ascii_lowercase();
+    match lower.as_str() {
+        "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB.to_owned(),
+        "localhost" => lower,
+        _ if lower.contains(['.', ':']) => lower,
+        _ => host.to_owned(),
     }
 }
 
@@ -249,6 +258,12 @@ mod tests {
             ("localhost/a", "localhost/a"),
             ("[::1]:5000/a:b", "[::1]:5000/a:b"),
             ("HOST/a", "HOST/a"),
+            ("Docker.IO/curl:T", "docker.io/library/curl:T"),
+            ("INDEX.docker.io/curl", "docker.io/library/curl"),
+            ("Quay.IO/a/b:1", "quay.io/a/b:1"),
+            ("Host:5000/a", "host:5000/a"),
+            ("LocalHost/a", "localhost/a"),
+            ("[FE80::1]:5000/a", "[fe80::1]:5000/a"),
         ] {
             assert_eq!(canonical(text), name);
             assert_eq!(canonical(name), name, "the canonical form is its own");

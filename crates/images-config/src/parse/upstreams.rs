@@ -1,8 +1,8 @@
 //! Reads the sources of images: `[pull_through]`, `prime` and `[upstream]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use registry::Reference;
+use registry::{Reference, registry_name};
 
 use super::checked;
 use crate::cached_registries::{self, Login};
@@ -35,6 +35,7 @@ pub(super) fn pull_through(table: &Fields<'_>, account: Option<&str>) -> Vec<Pul
             .and_then(|node| checked(&node, |arn| cached_registries::check_secret(arn, account)));
         let Some(node) = upstream else { continue };
         let Some(upstream) = checked(&node, names::registry_host) else { continue };
+        let upstream = upstream.to_ascii_lowercase();
         for only in [&role, &part].into_iter().flatten().filter(|_| !cached_registries::is_ecr(&upstream)) {
             only.fail("this is for another ECR as upstream alone");
         }
@@ -114,7 +115,7 @@ pub(super) fn primes(root: &mut Fields<'_>, rules: &[PullThrough]) -> Vec<Prime>
 
 /// The addresses of registries, and the other settings of these mirrors.
 pub(super) fn upstreams(table: &Fields<'_>) -> (BTreeMap<String, String>, BTreeMap<String, Mirror>) {
-    let (mut routes, mut mirrors) = (BTreeMap::new(), BTreeMap::new());
+    let (mut routes, mut mirrors, mut seen) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     for entry in table.entries() {
         if dotted(&entry, &["url", "counts_pulls", "blob_hosts"]) {
             continue;
@@ -122,20 +123,25 @@ pub(super) fn upstreams(table: &Fields<'_>) -> (BTreeMap<String, String>, BTreeM
         if let Err(why) = names::registry_host(entry.name) {
             entry.key.fail(why);
         }
-        if ["index.docker.io", "registry-1.docker.io", "hub.docker.com"].contains(&entry.name) {
+        let lower = entry.name.to_ascii_lowercase();
+        if ["index.docker.io", "registry-1.docker.io", "hub.docker.com"].contains(&lower.as_str()) {
             entry.key.fail("Docker Hub is called `docker.io` here");
+        }
+        let host = registry_name(entry.name);
+        if !seen.insert(host.clone()) {
+            entry.key.fail(format!("`{host}` is there twice: upper and lower case mean the same host"));
         }
         let url = if entry.value.is_table() {
             let Some(mut fields) = entry.value.table() else { continue };
             let url = fields.require("url");
-            mirrors.insert(entry.name.to_owned(), mirror(&mut fields));
+            mirrors.insert(host.clone(), mirror(&mut fields));
             fields.finish();
             url
         } else {
             Some(entry.value.clone())
         };
         let Some(url) = url.and_then(|node| checked(&node, route)) else { continue };
-        routes.insert(entry.name.to_owned(), url.trim_end_matches('/').to_owned());
+        routes.insert(host, url.trim_end_matches('/').to_owned());
     }
     (routes, mirrors)
 }

@@ -316,6 +316,40 @@ fn an_upstream_on_the_command_line_replaces_the_files() {
 }
 
 #[test]
+fn hosts_have_no_upper_and_lower_case() {
+    let text = r#"schema_version = 1
+prime = ["kube/pause:3"]
+[pull_through]
+kube = "Registry.K8s.IO"
+[upstream]
+"Docker.IO" = { url = "https://Mirror.Example/hub", counts_pulls = true, blob_hosts = ["Minio.Corp:9000"] }
+"Localhost:5000" = "http://127.0.0.1:5000"
+[min_age]
+"Quay.IO/*" = "3d"
+"GHCR.io/a/b" = "4d"
+"#;
+    let config = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.upstreams.keys().collect::<Vec<_>>(), ["docker.io", "localhost:5000"]);
+    assert!(config.mirrors["docker.io"].counts_pulls);
+    assert_eq!(config.pull_through[0].upstream, "registry.k8s.io");
+    assert_eq!(config.prime[0].upstream.to_string(), "registry.k8s.io/pause:3");
+    for (image, age) in [("quay.io/x/y", "3d"), ("QUAY.io/x/y", "3d"), ("ghcr.io/a/b", "4d")] {
+        assert_eq!(config.min_age(&image.parse().unwrap()).unwrap().text, age, "{image}");
+    }
+    assert_eq!(upstream_option("Docker.IO=https://m.example").unwrap().0, "docker.io");
+    for (twice, why) in [
+        (
+            "\"Quay.IO\" = \"https://a.example\"\n\"quay.io\" = \"https://b.example\"",
+            "`quay.io` is there twice",
+        ),
+        ("\"Index.Docker.IO\" = \"https://a.example\"", "Docker Hub is called `docker.io` here"),
+    ] {
+        let problems = parse(&format!("schema_version = 1\n[upstream]\n{twice}\n")).unwrap_err().to_string();
+        assert!(problems.contains(why), "{problems}");
+    }
+}
+
+#[test]
 fn rules_that_ecr_would_refuse_are_refused_with_their_lines() {
     let text = r#"schema_version = 1
 account = "123456789012"

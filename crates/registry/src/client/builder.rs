@@ -16,6 +16,7 @@ use crate::net::network::Network;
 use crate::net::reached_servers::ReachedServers;
 use crate::net::served::Served;
 use crate::profile::{Profile, Profiles};
+use crate::reference::registry_name;
 
 /// The default of [`Builder::client_id`].
 const CLIENT_ID: &str = "registry";
@@ -53,7 +54,7 @@ impl Builder {
 
     /// Sends the requests for `host` by `transport`, all others as before: an in-process registry.
     pub fn serve(mut self, host: &str, transport: Arc<dyn Transport>) -> Self {
-        self.served.insert(host.to_ascii_lowercase(), transport);
+        self.served.insert(registry_name(host), transport);
         self
     }
 
@@ -71,7 +72,7 @@ impl Builder {
 
     /// Where `registry` is reached: an address, or a [`Route`] with more settings.
     pub fn route(mut self, registry: &str, route: impl Into<Route>) -> Self {
-        self.routes.push((registry.to_owned(), route.into()));
+        self.routes.push((registry_name(registry), route.into()));
         self
     }
 

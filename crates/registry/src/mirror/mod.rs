@@ -29,6 +29,7 @@ use std::sync::Arc;
 use crate::client::Client;
 pub use crate::manifest::Blob;
 pub use crate::profile::Mounts;
+use crate::reference::registry_name;
 
 pub use apply::{Copied, Outcome};
 pub use blob::copy_blob;
@@ -150,7 +151,7 @@ impl Mirror {
     /// How `registry` mounts, instead of what its profile says.
     #[must_use]
     pub fn mounts(mut self, registry: &str, mounts: Mounts) -> Self {
-        self.mounts.insert(registry.to_owned(), mounts);
+        self.mounts.insert(registry_name(registry), mounts);
         self
     }
 

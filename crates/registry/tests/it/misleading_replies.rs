@@ -335,3 +335,19 @@ fn errors_in_every_form_are_read() {
         assert!(matches!(error.kind(), ErrorKind::NameUnknown { .. }), "{error}");
     });
 }
+
+#[test]
+fn hosts_in_capitals_are_the_same_hosts() {
+    run(async {
+        let image = image("a", &[bytes("l", 100)]);
+        let served = image.clone();
+        let source = odd(move |request| plainly(&served, request));
+        // The route and the images' names have different spellings.
+        let target = Fake::plain().await;
+        let builder = source.route("Target.Example", &format!("HTTP://{}/", target.host()));
+        let mirror = Mirror::new(builder.build().unwrap());
+        let job = Job::new("ODD.Example/r:1".parse().unwrap(), "target.EXAMPLE/r:1".parse().unwrap());
+        assert_eq!(copy(&mirror, job).await.unwrap().digest, image.digest());
+        assert_eq!((target.broken_tag(), target.log.count("PUT manifests")), (None, 1));
+    });
+}
