@@ -13,16 +13,19 @@ use crate::{
     roll_back,
 };
 
-/// Answers as a runtime does, exits, or does not answer, depending on its handler.
-const START: &str = "case $1 in ends) echo the-reason; exit 3;; silent) exec sleep 600;; esac\n\
+/// Answers as a runtime does, exits, or does not answer, depending on its handler: the argument after the one that identifies the test.
+const START: &str = "case $2 in ends) echo the-reason; exit 3;; silent) exec sleep 600;; esac\n\
                      exec nc -ll -p 8080 -e sh -c 'read line; printf \"HTTP/1.0 200 OK\\r\\n\\r\\n{}\"'\n";
 
 /// A runtime that can be tested; each new build has other content.
 fn runtime(world: &World) -> Runtime {
     let context = world.room.path().join("tags");
     std::fs::create_dir(&context).unwrap();
-    let dockerfile = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN date +%N%s >/said\nCOPY say start /\n\
-                      ENTRYPOINT [\"/bin/sh\", \"/start\"]\n";
+    let dockerfile = format!(
+        "ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nRUN date +%N%s >/said\nCOPY say start /\n\
+         ENTRYPOINT [\"/bin/sh\", \"/start\", \"{}\"]\n",
+        world.registry
+    );
     std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
     std::fs::write(context.join("start"), START).unwrap();
     std::fs::write(context.join("say"), "one").unwrap();
@@ -33,11 +36,11 @@ fn trial(handler: &str, seconds: u64) -> Option<Trial> {
     Some(Trial { handler: handler.to_owned(), timeout: Duration::from_secs(seconds) })
 }
 
-/// The containers of this test's images.
+/// The containers of this test's images: the world's registry is in their command. Other tests run at the same time.
 fn containers(world: &World) -> String {
     let format = "{{.Image}} {{.Command}}";
     let all = Cmd::new("docker").args(["ps", "--all", "--no-trunc", "--format", format]).read().unwrap();
-    all.lines().filter(|line| line.contains(&world.registry) || line.contains("/start silent")).collect()
+    all.lines().filter(|line| line.contains(&world.registry)).collect()
 }
 
 /// One step of a history.
