@@ -1,4 +1,4 @@
-//! Runs the test programs: compiled by cargo, then three for two cores in parallel.
+//! Runs the test programs: compiled by cargo, then one per core in parallel.
 //!
 //! cargo itself runs one program at a time, but many tests wait for a builder, for terraform or for a timeout.
 
@@ -86,9 +86,7 @@ pub async fn run(
         std::fs::read(&times).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let name = |program: &TestProgram| name(context.paths.root(), program);
     programs.sort_by_key(|program| turn(&name(program), &took));
-    // Each waits for engines, servers and timers for about a third of its time.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let at_once = cores + cores.div_ceil(2);
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let mut running = futures_util::stream::iter(&programs)
         .map(|program| one(name(program), program, filter, environment, &context.printer))
         .buffer_unordered(at_once);
