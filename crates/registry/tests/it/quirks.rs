@@ -34,7 +34,7 @@
 //! | 9 mounts | it `a_mount_waits_for_the_manifest_that_refers_to_the_blob`, `shared_blobs_are_fetched_once_and_mounted`, `the_session_of_a_refused_mount_is_used` |
 //! | 10 BLOB_UNKNOWN for a while | it `a_blob_that_is_not_visible_yet_is_retried`; e2e `layers_visible_late_to_manifests` |
 //! | 11 a runtime whose inputs have not changed | xtask `a_build_is_pushed_once_and_never_repeated`, `only_inputs_change_the_key` |
-//! | 12 a forced rebuild that fails | e2e `a_forced_rebuild_moves_the_runtime_and_keeps_the_old_build_and_a_failed_one_keeps_the_runtime` |
+//! | 12 a forced rebuild that fails | e2e `a_forced_rebuild_killed_at_any_point_leaves_the_old_runtime` |
 //! | 13 repositories of others after destroy-images | e2e `destroy_images_removes_what_it_created_and_nothing_else` |
 //! | 14 a second grid in the account | e2e `destroying_one_of_two_grids_in_an_account_leaves_the_other_complete` |
 //! | 15 a layer of many gigabytes | it `memory_is_bounded_whatever_a_layers_size` |
