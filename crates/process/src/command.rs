@@ -61,7 +61,7 @@ const ORDERLY: Duration = Duration::from_secs(2);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        let State::Runs(handle) = self.0.end() else { return };
+        let Some(handle) = self.0.end() else { return };
         let runs = || matches!(handle.try_wait(), Ok(None));
         if !runs() {
             return;
@@ -83,7 +83,7 @@ impl KillHandle {
 
     /// Ends the program.
     pub fn kill(&self) {
-        if let State::Runs(handle) = self.end() {
+        if let Some(handle) = self.end() {
             // The program may have ended in the meantime, which is fine.
             let _ = handle.kill();
         }
@@ -91,7 +91,7 @@ impl KillHandle {
 
     /// Asks the program to end in an orderly way (SIGTERM).
     pub fn terminate(&self) {
-        if let State::Runs(handle) = self.end() {
+        if let Some(handle) = self.end() {
             for pid in handle.pids().iter().filter_map(|pid| i32::try_from(*pid).ok()) {
                 if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                     // It may have ended in the meantime, which is fine.
@@ -101,13 +101,14 @@ impl KillHandle {
         }
     }
 
-    /// The state so far. A program that runs stays known: it may be killed after it was asked to end.
-    fn end(&self) -> State {
+    /// The program, if it was started. If not, it does not start any more.
+    fn end(&self) -> Option<Arc<duct::ReaderHandle>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            State::Runs(handle) => State::Runs(Arc::clone(handle)),
-            State::Waiting | State::Ended => std::mem::replace(&mut *state, State::Ended),
+        if let State::Runs(handle) = &*state {
+            return Some(Arc::clone(handle));
         }
+        *state = State::Ended;
+        None
     }
 
     /// Starts the program, unless it was ended before. Nobody can end it between the two.

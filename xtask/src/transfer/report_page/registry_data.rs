@@ -119,9 +119,7 @@ async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, RegistryData, Vec<Strin
         false => layers(client, image).await.map_err(|error| read("layers", error)).ok(),
     };
     let referrers = match wanted.has_beside {
-        true => {
-            referrers(client, image).await.map_err(|error| read("what stands beside an image", error)).ok()
-        }
+        true => referrers(client, image).await.map_err(|error| read("an image's referrers", error)).ok(),
         false => None,
     };
     let scan = match &run.target.account {
